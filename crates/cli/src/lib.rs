@@ -1,0 +1,1 @@
+//! The zeolith command and the drop-in command names, a file for each subcommand.

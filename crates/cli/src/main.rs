@@ -1,0 +1,2 @@
+//! The `zeolith` command.
+fn main() {}

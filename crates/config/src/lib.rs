@@ -1,0 +1,1 @@
+//! The ZConfig grammar and data types, with errors that quote file, line and key.

@@ -1,0 +1,1 @@
+//! The only crate that knows bytes in Data.fs and its index.

@@ -1,0 +1,153 @@
+//! The contract between the server and what keeps the objects.
+//!
+//! A storage answers reads at any time from any thread, and takes transactions in three steps: `vote`
+//! (checked, and certain to be finishable), `finish` (given a tid and durable, but not visible yet) and
+//! `publish` (visible). Between `finish` and `publish` the server queues the invalidations, so that
+//! nobody can see a transaction before they hear of it.
+//!
+//! The contract assumes no local file: a call may take a network round trip, and a tid may be
+//! chosen elsewhere. `contract` holds the tests that every storage passes; `memory` is the storage
+//! that forgets.
+
+mod error;
+mod transaction;
+
+pub use error::StorageError;
+pub use transaction::{ConflictPolicy, TransactionId, Voted, Write, WriteSet};
+
+use bytes::Bytes;
+use zeolith_types::{
+    CurrentRecord, HistoryEntry, Oid, RecordInfo, Revision, StorageInfo, Tid, Timestamp, TransactionInfo,
+};
+
+/// How a result is given.
+pub type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+/// Whether a read may wait for a device or a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Answer from memory or fail with [`StorageError::WouldBlock`].
+    Now,
+    /// Wait as long as it takes. Never used on a thread that serves connections.
+    Wait,
+}
+
+/// The answer to a load, with the state it was computed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// What there is.
+    pub found: Found,
+    /// The newest transaction that the answer takes into account: it is exactly what a reader sees
+    /// when everything up to here, and nothing after, has been published.
+    pub as_of: Tid,
+}
+
+/// What a load found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The newest revision before the bound.
+    Revision(Revision),
+    /// The object exists, but has no revision before the bound.
+    NothingBefore,
+    /// There is no such object, or the revision says that it does not exist any more.
+    NoObject,
+}
+
+/// What changed after some transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// The last transaction taken into account.
+    pub through: Tid,
+    /// All objects written since, each once.
+    pub oids: Vec<Oid>,
+}
+
+/// Keeps the objects of one database.
+///
+/// # Errors
+/// Every method that can fail says why by [`StorageError`]. A read with [`Patience::Now`] may fail with
+/// `WouldBlock`, which means nothing but "ask again with [`Patience::Wait`] on another thread".
+pub trait Storage: Send + Sync {
+    /// Name, sizes and abilities, as `get_info` tells them.
+    fn info(&self) -> StorageInfo;
+
+    /// Whether it refuses every transaction.
+    fn is_read_only(&self) -> bool;
+
+    /// The last published transaction, or [`Tid::ZERO`]. Never waits.
+    fn last_transaction(&self) -> Tid;
+
+    /// The newest revision of `oid` whose tid is below `before`.
+    fn load_before(&self, oid: Oid, before: Tid, patience: Patience) -> Result<Load>;
+
+    /// The record that transaction `serial` wrote for `oid`; `NoObject` if it wrote none.
+    fn load_serial(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<Bytes>;
+
+    /// The tid of the current revision; `NoObject` if there is none.
+    fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid>;
+
+    /// The newest `size` revisions of `oid`, newest first.
+    fn history(&self, oid: Oid, size: usize, patience: Patience) -> Result<Vec<HistoryEntry>>;
+
+    /// The current revision of the smallest oid that is not below `next`, and the oid after it.
+    fn record_iternext(&self, next: Option<Oid>, patience: Patience) -> Result<CurrentRecord>;
+
+    /// All transactions from `start` to `stop`, both included, as far as published at the call.
+    fn iterate(&self, start: Option<Tid>, stop: Option<Tid>) -> Result<Box<dyn TransactionIterator>>;
+
+    /// What the last `count` transactions changed, oldest first.
+    fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>>;
+
+    /// What changed after `after`; `None` if that is more than `oids_max` objects or can't be told.
+    fn changes_since(&self, after: Tid, oids_max: usize) -> Result<Option<Changes>>;
+
+    /// `count` oids that nobody has used or been given before.
+    fn new_oids(&self, count: usize) -> Vec<Oid>;
+
+    /// Checks a transaction against the current revisions, resolves what it can, and makes sure that
+    /// `finish` can't fail for lack of space. The caller holds the locks of all objects it names, so
+    /// their current revisions stand still. After an error the storage has forgotten the transaction.
+    ///
+    /// With [`ConflictPolicy::Collect`] all conflicts are gathered; with `Refuse` the first one is
+    /// the error.
+    fn vote(
+        &self,
+        id: TransactionId,
+        writes: WriteSet,
+        policy: ConflictPolicy,
+        patience: Patience,
+    ) -> Result<Voted>;
+
+    /// Gives the voted transactions rising tids and makes them durable, all with one sync, without
+    /// showing them to readers. A tid is that of `now`, or later than the last if that is not enough; a
+    /// transaction that brought its own tid keeps it. The results stand in the order of `ids`; after a
+    /// failure that is not its own a transaction is gone as if it had been aborted.
+    fn finish(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>>;
+
+    /// Makes everything finished up to `through` visible to readers. Never fails, never waits.
+    fn publish(&self, through: Tid);
+
+    /// Forgets a voted transaction.
+    fn abort(&self, id: TransactionId);
+
+    /// Saves what makes the next start quick, if that is worth the while. Called now and then.
+    fn checkpoint(&self) -> Result<()>;
+
+    /// Ends the storage in good order. Nothing is called afterwards.
+    fn close(&self) -> Result<()>;
+}
+
+/// Goes through transactions, oldest first.
+pub trait TransactionIterator: Send {
+    /// The next transaction, or `None` at the end.
+    fn next_transaction(&mut self) -> Result<Option<TransactionInfo>>;
+
+    /// The records of the transaction that `next_transaction` gave last.
+    fn records(&self) -> Result<Box<dyn RecordIterator>>;
+}
+
+/// Goes through the records of one transaction in the order in which they were stored.
+pub trait RecordIterator: Send {
+    /// The next record, or `None` at the end.
+    fn next_record(&mut self) -> Result<Option<RecordInfo>>;
+}

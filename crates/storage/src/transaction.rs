@@ -1,0 +1,100 @@
+//! What a client wants written, and what a storage says to it at vote.
+
+use bytes::Bytes;
+use zeolith_types::{Conflict, Oid, Tid};
+
+/// Names a transaction between vote and finish or abort. Chosen by the caller, never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransactionId(pub u64);
+
+/// A whole transaction before its vote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteSet {
+    /// Who: UTF-8 bytes.
+    pub user: Bytes,
+    /// What: UTF-8 bytes.
+    pub description: Bytes,
+    /// A pickled dict, or nothing.
+    pub extension: Bytes,
+    /// The tid it must get, for a transaction that is copied from another database.
+    pub tid: Option<Tid>,
+    /// The status byte it must get, `b' '` if 0.
+    pub status: u8,
+    /// What to do, in the order in which the client said it.
+    pub writes: Vec<Write>,
+}
+
+/// One thing that a transaction does to one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A new revision.
+    Store {
+        /// The object.
+        oid: Oid,
+        /// The revision that the client read; of no matter for an object that does not exist yet.
+        serial: Tid,
+        /// The record.
+        data: Bytes,
+    },
+    /// A revision copied from another database, without any check.
+    Restore {
+        /// The object.
+        oid: Oid,
+        /// The tid of this very revision.
+        serial: Tid,
+        /// The record; `None`: the object does not exist from here on.
+        data: Option<Bytes>,
+        /// A transaction whose record of this object is the same, if known.
+        prev_txn: Option<Tid>,
+    },
+    /// The object is to go.
+    Delete {
+        /// The object.
+        oid: Oid,
+        /// The revision that the client read.
+        serial: Tid,
+    },
+    /// The revision must still be current.
+    Check {
+        /// The object.
+        oid: Oid,
+        /// The revision that the client read.
+        serial: Tid,
+    },
+}
+
+impl Write {
+    /// The object it names.
+    #[must_use]
+    pub const fn oid(&self) -> Oid {
+        match self {
+            Self::Store { oid, .. }
+            | Self::Restore { oid, .. }
+            | Self::Delete { oid, .. }
+            | Self::Check { oid, .. } => *oid,
+        }
+    }
+}
+
+/// What becomes of a conflict that the storage can't resolve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConflictPolicy {
+    /// The vote fails with the first one.
+    Refuse,
+    /// The vote gathers them all, for the client to resolve.
+    Collect,
+}
+
+/// A vote that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Voted {
+    /// The transaction can be finished.
+    Ready {
+        /// The objects that others must hear of, each once.
+        changed: Vec<Oid>,
+        /// The objects whose conflicts the storage resolved.
+        resolved: Vec<Oid>,
+    },
+    /// The client is asked to resolve these, one for each object; the storage has forgotten the transaction.
+    Conflicts(Vec<Conflict>),
+}
