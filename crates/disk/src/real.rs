@@ -1,0 +1,173 @@
+//! The disk of the operating system.
+//!
+//! A read that must not wait is `preadv2` with `RWF_NOWAIT`. Where a file system lacks that, the file
+//! remembers it and says `WouldBlock` from then on, so that such reads go where waiting is allowed.
+
+use crate::{Access, Allocation, Disk, DiskFile, Lock};
+use rustix::{
+    fs::FallocateFlags,
+    io::{Errno, ReadWriteFlags},
+};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, IoSlice, IoSliceMut},
+    os::unix::fs::FileExt,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// The disk of the operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(access != Access::Read);
+        match access {
+            Access::Read | Access::Write => &mut options,
+            Access::WriteOrCreate => options.create(true),
+            Access::CreateNew => options.create_new(true),
+            Access::Truncate => options.create(true).truncate(true),
+        };
+        let file = options.open(path)?;
+        Ok(Arc::new(RealFile { file, lacks_nowait: AtomicBool::new(false) }))
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        File::open(directory)?.sync_all()
+    }
+}
+
+struct RealFile {
+    file: File,
+    /// The file system has said that it can't tell whether a read would wait.
+    lacks_nowait: AtomicBool,
+}
+
+impl DiskFile for RealFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.file.read_at(buffer, position)
+    }
+
+    fn read_at_now(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        if self.lacks_nowait.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut slices = [IoSliceMut::new(buffer)];
+        match rustix::io::preadv2(&self.file, &mut slices, position, ReadWriteFlags::NOWAIT) {
+            Ok(count) => Ok(count),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.lacks_nowait.store(true, Ordering::Relaxed);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.file, slices, position)?)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn allocate(&self, position: u64, len: u64) -> io::Result<Allocation> {
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, position, len) {
+                Ok(()) => return Ok(Allocation::Reserved),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Allocation::Unsupported),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    fn try_lock(&self) -> io::Result<Lock> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(Lock::Taken),
+            Err(TryLockError::WouldBlock) => Ok(Lock::Busy),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_in_pieces_reads_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&folder.path().join("f"), Access::CreateNew).unwrap();
+        let pieces: Vec<Vec<u8>> = (0..3000u32).map(|n| n.to_be_bytes().to_vec()).collect();
+        let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+        file.write_all_at(&mut slices, 5).unwrap();
+        let mut read = vec![0; 12_000];
+        file.read_exact_at(&mut read, 5).unwrap();
+        assert_eq!(read, pieces.concat());
+        assert_eq!(file.len().unwrap(), 12_005);
+    }
+
+    #[test]
+    fn a_read_that_may_not_wait_answers_from_memory_or_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&folder.path().join("f"), Access::CreateNew).unwrap();
+        file.write_all_at(&mut [IoSlice::new(b"cached")], 0).unwrap();
+        let mut buffer = [0; 6];
+        match file.read_at_now(&mut buffer, 0) {
+            Ok(count) => assert_eq!((count, &buffer), (6, b"cached")),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+        }
+    }
+
+    #[test]
+    fn reserved_space_does_not_change_the_length() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&folder.path().join("f"), Access::WriteOrCreate).unwrap();
+        file.allocate(0, 1 << 20).unwrap();
+        assert_eq!(file.len().unwrap(), 0);
+        assert!(file.is_empty().unwrap());
+    }
+
+    #[test]
+    fn a_lock_is_busy_until_its_file_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = RealDisk.open(&path, Access::WriteOrCreate).unwrap();
+        let second = RealDisk.open(&path, Access::WriteOrCreate).unwrap();
+        assert_eq!(first.try_lock().unwrap(), Lock::Taken);
+        assert_eq!(second.try_lock().unwrap(), Lock::Busy);
+        drop(first);
+        assert_eq!(second.try_lock().unwrap(), Lock::Taken);
+    }
+}
