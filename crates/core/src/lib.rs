@@ -1,1 +1,26 @@
-//! Who waits for whom: sessions, transactions, object locks, publication, invalidations, timeouts. No I/O, no clock, no thread.
+//! Who waits for whom: sessions, transactions, object locks, publication, invalidations, timeouts.
+//!
+//! Events come in as method calls, decisions go out as return values. Nothing here does I/O, reads a
+//! clock or knows threads: the server (and a simulation) carries bytes, time and the storage's answers.
+//!
+//! [`Session`] is one connection's side of the protocol, owned by the task of that connection.
+//! [`Coordinator`] holds the object locks of one storage, shared by all its sessions for moments.
+//! [`PublicationLog`] is the order in which commits became visible; every session reads along.
+
+mod coordinator;
+mod counters;
+mod locks;
+mod publication;
+mod session;
+mod transaction;
+
+pub use coordinator::{Coordinator, Expired, Grant, Lock, Now};
+pub use counters::Counters;
+pub use locks::LockSet;
+pub use publication::{Lagged, Publication, PublicationLog};
+pub use session::{Access, Answer, Caller, CloseReason, Outbox, Read, Session, Step, Verdict, load_reply};
+pub use transaction::{Abandoned, VoteRequest};
+
+/// Names a connection; never used twice while the server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);

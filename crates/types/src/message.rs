@@ -247,6 +247,51 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// The method's name in the protocol.
+    #[must_use]
+    pub const fn method(&self) -> &'static str {
+        match self {
+            Self::Register { .. } => "register",
+            Self::GetInfo => "get_info",
+            Self::LastTransaction => "lastTransaction",
+            Self::GetInvalidations { .. } => "getInvalidations",
+            Self::Ping => "ping",
+            Self::NewOids { .. } => "new_oids",
+            Self::NewOid => "new_oid",
+            Self::LoadBefore { .. } => "loadBefore",
+            Self::LoadSerial { .. } => "loadSerial",
+            Self::GetTid { .. } => "getTid",
+            Self::History { .. } => "history",
+            Self::RecordIternext { .. } => "record_iternext",
+            Self::TpcBegin(_) => "tpc_begin",
+            Self::Store { .. } => "storea",
+            Self::Restore { .. } => "restorea",
+            Self::DeleteObject { .. } => "deleteObject",
+            Self::CheckCurrentSerial { .. } => "checkCurrentSerialInTransaction",
+            Self::Undo { .. } => "undoa",
+            Self::StoreBlobStart => "storeBlobStart",
+            Self::StoreBlobChunk { .. } => "storeBlobChunk",
+            Self::StoreBlobEnd { .. } => "storeBlobEnd",
+            Self::StoreBlobShared { .. } => "storeBlobShared",
+            Self::Vote { .. } => "vote",
+            Self::TpcFinish { .. } => "tpc_finish",
+            Self::TpcAbort { .. } => "tpc_abort",
+            Self::SendBlob { .. } => "sendBlob",
+            Self::UndoLog { .. } => "undoLog",
+            Self::UndoInfo { .. } => "undoInfo",
+            Self::Pack { .. } => "pack",
+            Self::IteratorStart { .. } => "iterator_start",
+            Self::IteratorNext { .. } => "iterator_next",
+            Self::IteratorRecordStart { .. } => "iterator_record_start",
+            Self::IteratorRecordNext { .. } => "iterator_record_next",
+            Self::IteratorGc { .. } => "iterator_gc",
+            Self::ServerStatus => "server_status",
+            Self::SetClientLabel { .. } => "set_client_label",
+        }
+    }
+}
+
 /// The arguments of `tpc_begin`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TransactionStart {

@@ -1,0 +1,197 @@
+//! The order in which transactions became visible, kept for everybody who reads along.
+//!
+//! There is one log for a storage, not a queue for each session: a session remembers the tid up to which
+//! it has been told, and takes what comes after from here. The same entries answer
+//! `getInvalidations`. A session that falls further behind than the log reaches back is cut off, so a
+//! client that does not read costs nobody anything.
+
+use crate::SessionId;
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
+use zeolith_types::{Oid, Tid};
+
+/// One transaction that became visible.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// The transaction.
+    pub tid: Tid,
+    /// The objects it changed.
+    pub oids: Arc<[Oid]>,
+    /// Whose transaction it was; that session gets its reply instead of a notice.
+    pub committer: Option<SessionId>,
+    /// Number of objects afterwards.
+    pub length: u64,
+    /// Bytes afterwards.
+    pub size: u64,
+}
+
+/// The newest publications of one storage, in the order of their tids.
+#[derive(Debug)]
+pub struct PublicationLog {
+    entries: VecDeque<Arc<Publication>>,
+    /// Everything after this tid is in `entries`.
+    complete_after: Tid,
+    /// How many entries `getInvalidations` answers from.
+    queue_size: usize,
+    /// Oids in all entries.
+    oids: usize,
+}
+
+/// A session wants more than the log remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lagged;
+
+impl PublicationLog {
+    /// A log that starts with what the storage remembers, oldest first. `last` is the storage's last
+    /// transaction; `queue_size` is the option `invalidation-queue-size`.
+    #[must_use]
+    pub fn new(queue_size: usize, last: Tid, remembered: Vec<(Tid, Vec<Oid>)>) -> Self {
+        let mut log = Self { entries: VecDeque::new(), complete_after: last, queue_size, oids: 0 };
+        for (tid, oids) in remembered {
+            log.push(Publication { tid, oids: oids.into(), committer: None, length: 0, size: 0 });
+        }
+        // What the storage remembered is complete only after its oldest entry; sessions start at `last`.
+        log
+    }
+
+    /// Appends a transaction. Its tid is greater than all before it.
+    pub fn append(&mut self, publication: Publication) {
+        assert!(
+            self.entries.back().is_none_or(|last| last.tid < publication.tid),
+            "transactions are published in the order of their tids"
+        );
+        self.push(publication);
+    }
+
+    fn push(&mut self, publication: Publication) {
+        self.oids += publication.oids.len();
+        self.entries.push_back(Arc::new(publication));
+        while self.entries.len() > self.queue_size.max(1)
+            && (self.entries.len() > ENTRIES_MAX || self.oids > OIDS_MAX)
+        {
+            if let Some(dropped) = self.entries.pop_front() {
+                self.oids -= dropped.oids.len();
+                self.complete_after = self.complete_after.max(dropped.tid);
+            }
+        }
+    }
+
+    /// What was published after `after`, up to and including `through`.
+    ///
+    /// # Errors
+    /// [`Lagged`] if the log does not reach back to `after`.
+    pub fn between(
+        &self,
+        after: Tid,
+        through: Tid,
+    ) -> Result<impl Iterator<Item = &Arc<Publication>>, Lagged> {
+        if after < self.complete_after && after < through {
+            return Err(Lagged);
+        }
+        let start = self.entries.partition_point(|entry| entry.tid <= after);
+        Ok(self.entries.range(start..).take_while(move |entry| entry.tid <= through))
+    }
+
+    /// The first transaction after `after`, up to and including `through`, that changed `oid`.
+    ///
+    /// # Errors
+    /// [`Lagged`] if the log does not reach back to `after`.
+    pub fn first_change(&self, oid: Oid, after: Tid, through: Tid) -> Result<Option<Tid>, Lagged> {
+        let mut changes = self.between(after, through)?;
+        Ok(changes.find(|entry| entry.oids.contains(&oid)).map(|entry| entry.tid))
+    }
+
+    /// The answer to `getInvalidations`: the newest tid and all oids changed after `after`, each once.
+    /// `None` if the queue does not reach back that far: its oldest entry must not be newer than `after`
+    /// (trap T38).
+    #[must_use]
+    pub fn changes_since(&self, after: Tid) -> Option<(Tid, Vec<Oid>)> {
+        let queue_start = self.entries.len().saturating_sub(self.queue_size);
+        let oldest = self.entries.get(queue_start)?;
+        if oldest.tid > after {
+            return None;
+        }
+        let newest = self.entries.back()?.tid;
+        let mut seen = HashSet::new();
+        let newer = self.entries.range(queue_start..).filter(|entry| entry.tid > after);
+        let oids = newer.flat_map(|entry| entry.oids.iter().copied()).filter(|oid| seen.insert(*oid));
+        Some((newest, oids.collect()))
+    }
+}
+
+/// A session may lag this many transactions behind before it is cut off...
+const ENTRIES_MAX: usize = 10_000;
+
+/// ...or transactions that changed this many objects in all (8 bytes each).
+const OIDS_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(tid: u64, oids: &[u64]) -> Publication {
+        Publication {
+            tid: Tid::new(tid),
+            oids: oids.iter().map(|oid| Oid::new(*oid)).collect(),
+            committer: None,
+            length: 0,
+            size: 0,
+        }
+    }
+
+    fn log(queue_size: usize, tids: std::ops::RangeInclusive<u64>) -> PublicationLog {
+        let mut log = PublicationLog::new(queue_size, Tid::ZERO, Vec::new());
+        tids.for_each(|tid| log.append(published(tid, &[tid])));
+        log
+    }
+
+    #[test]
+    fn a_session_is_told_what_came_after_its_tid_and_no_more_than_it_asks() {
+        let log = log(100, 1..=5);
+        let tids: Vec<_> =
+            log.between(Tid::new(2), Tid::new(4)).unwrap().map(|entry| entry.tid.get()).collect();
+        assert_eq!(tids, [3, 4]);
+    }
+
+    #[test]
+    fn the_queue_answers_from_its_oldest_entry_on() {
+        let log = log(3, 1..=5);
+        assert_eq!(log.changes_since(Tid::new(2)), None, "entry 3 is newer than what the client knows");
+        let (tid, oids) = log.changes_since(Tid::new(3)).unwrap();
+        assert_eq!((tid.get(), oids), (5, vec![Oid::new(4), Oid::new(5)]));
+        assert_eq!(log.changes_since(Tid::new(5)), Some((Tid::new(5), vec![])));
+    }
+
+    #[test]
+    fn a_queue_of_size_zero_remembers_nothing() {
+        assert_eq!(log(0, 1..=5).changes_since(Tid::new(5)), None);
+    }
+
+    #[test]
+    fn an_oid_changed_twice_is_told_once() {
+        let mut log = log(10, 1..=1);
+        log.append(published(2, &[7, 8]));
+        log.append(published(3, &[7]));
+        let (_, oids) = log.changes_since(Tid::new(1)).unwrap();
+        assert_eq!(oids, [Oid::new(7), Oid::new(8)]);
+    }
+
+    #[test]
+    fn who_lags_too_far_behind_is_told_so() {
+        let log = log(1, 1..=ENTRIES_MAX as u64 + 5);
+        assert!(log.between(Tid::new(2), Tid::new(9)).is_err());
+        assert!(log.between(Tid::new(5), Tid::new(9)).is_ok());
+        assert_eq!(log.first_change(Oid::new(9), Tid::new(5), Tid::new(20)), Ok(Some(Tid::new(9))));
+        assert_eq!(log.first_change(Oid::new(9), Tid::new(9), Tid::new(20)), Ok(None));
+    }
+
+    #[test]
+    fn a_log_started_from_a_storage_lets_sessions_join_at_its_last_transaction() {
+        let remembered = vec![(Tid::new(8), vec![Oid::new(1)]), (Tid::new(9), vec![Oid::new(2)])];
+        let log = PublicationLog::new(100, Tid::new(9), remembered);
+        assert_eq!(log.changes_since(Tid::new(8)), Some((Tid::new(9), vec![Oid::new(2)])));
+        assert!(log.between(Tid::new(9), Tid::new(9)).is_ok());
+    }
+}
