@@ -194,18 +194,20 @@ impl Runner<'_> {
         if self.quick {
             command.arg("--quick");
         }
-        command.arg("--server-cmd").arg(format!("{} -C {{conf}}", self.released("runzeo")?.display()));
         self.call(&mut command)
     }
 
-    /// The Python of the tests' environment, told where the commands are.
+    /// The Python of the tests' environment, told what to test.
     fn python(&self) -> Result<Command, String> {
         let python = self.workspace.root.join(".venv/bin/python");
         if !python.exists() {
             return Err("there is no .venv yet: the step venv makes it".to_owned());
         }
+        let server = self.released("runzeo")?;
         let mut command = Command::new(python);
-        command.env("ZEOLITH_BIN_DIR", self.released("zeolith")?.parent().unwrap_or(Path::new(".")));
+        // Read by shlex, which takes what stands between quotes as it is.
+        command.env("ZEOLITH_SERVER_CMD", format!("'{}' -C {{conf}}", server.display()));
+        command.env("CARGO_TARGET_DIR", &self.workspace.target);
         Ok(command)
     }
 

@@ -1,11 +1,6 @@
 //! Where the project is and what it consists of, as cargo and git tell it.
 
-use std::{
-    collections::BTreeMap,
-    ffi::OsStr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, process::Command};
 
 use serde_json::Value;
 
@@ -47,7 +42,8 @@ pub(crate) enum DependencyKind {
 impl Workspace {
     /// Asks cargo about the workspace around this crate.
     pub(crate) fn find() -> Result<Self, String> {
-        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        // Where cargo runs us, not where we were built: two checkouts may share a target directory.
+        let here = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from);
         let arguments = ["metadata", "--no-deps", "--format-version", "1"];
         let text = output_of(Command::new(cargo()).args(arguments).current_dir(here))?;
         Self::from_metadata(&text)
@@ -119,6 +115,7 @@ fn dependency(value: &Value) -> (String, DependencyKind) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     #[test]
     fn packages_come_out_of_cargos_answer_with_their_dependencies() {

@@ -31,7 +31,8 @@ pub(super) fn without_tests(code: &str) -> &str {
 
 /// Whether a whole file is for tests.
 pub(super) fn is_test_file(name: &str) -> bool {
-    name.split('/').any(|part| matches!(part, "tests" | "benches" | "fuzz" | "tests.rs"))
+    let is_of_tests = |part: &str| matches!(part, "tests" | "benches" | "fuzz" | "tests.rs");
+    name.split('/').any(is_of_tests) || name.ends_with("_tests.rs")
 }
 
 fn length_of_no_code(rest: &str, before: Option<char>) -> usize {
@@ -148,6 +149,7 @@ mod tests {
         assert!(
             is_test_file("crates/core/src/session/tests.rs") && is_test_file("crates/cli/tests/serve.rs")
         );
+        assert!(is_test_file("crates/config/src/parser_tests.rs"));
         assert!(!is_test_file("crates/core/src/session.rs"));
     }
 }
