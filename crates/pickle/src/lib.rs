@@ -1,1 +1,25 @@
-//! The only crate that knows pickle opcodes: the closed grammar of requests, replies, and what records tell about themselves.
+//! The only crate that knows pickle opcodes: the closed grammar of requests, replies, and what records
+//! tell about themselves.
+//!
+//! Nothing here can call anything. [`decode`] builds plain [`zeolith_types::Value`]s and refuses every
+//! global but a short list of harmless constructors; [`Writer`] writes what Python's fast pickler
+//! writes; [`class_name`] and [`references`] look at records of any class without loading one. No
+//! function recurses on its input, and none allocates by a length that the input merely claims.
+
+mod decode;
+mod encode;
+mod error;
+mod extension;
+mod global;
+mod graph;
+mod input;
+mod opcode;
+mod record;
+mod scan;
+mod text;
+
+pub use decode::{Limits, decode};
+pub use encode::{Writer, encode};
+pub use error::PickleError;
+pub use extension::{decode_extension, encode_extension};
+pub use record::{class_name, references};
