@@ -1,1 +1,28 @@
-//! The only crate that knows bytes in Data.fs and its index.
+//! The only crate that knows bytes in `Data.fs` and its index.
+//!
+//! [`FileStorage`] is ZODB's FileStorage behind the storage contract: the same files byte for byte, reads
+//! without locks, one sync for all transactions that finish together. The layout stands in
+//! `docs/disk-format.md`. Knows nothing of sessions and messages.
+
+mod file;
+mod finish;
+mod format;
+mod index;
+mod iterate;
+mod ledger;
+mod lock;
+mod open;
+mod prepare;
+mod read;
+mod report;
+mod saved;
+mod saved_index;
+mod scan;
+mod storage;
+mod vote;
+mod walk;
+mod window;
+
+pub use open::Options;
+pub use report::{Finding, IndexUse, OpenReport, TailTrouble};
+pub use storage::FileStorage;

@@ -1,0 +1,190 @@
+//! The write side of a storage: votes, finishes in batches, publishes.
+
+use crate::{
+    ledger::again,
+    prepare::Prepared,
+    storage::{FileStorage, State, guard, poisoned, read_only},
+    vote::{Checked, Voter},
+};
+use std::{
+    io::{self, IoSlice},
+    sync::Arc,
+};
+use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, TransactionId, Voted, WriteSet};
+use zeolith_types::{Tid, Timestamp};
+
+/// A durable transaction that readers do not see yet.
+pub(crate) struct Unpublished {
+    pub(crate) tid: Tid,
+    /// Where it ends.
+    pub(crate) end: u64,
+}
+
+/// A transaction on its way into the file.
+struct Placed {
+    prepared: Prepared,
+    tid: Tid,
+    position: u64,
+}
+
+/// How a batch went wrong.
+enum Failure {
+    /// Nothing of it is in the file.
+    Undone(io::Error),
+    /// Nobody knows what of it is in the file.
+    InDoubt(String),
+}
+
+impl FileStorage {
+    pub(crate) fn vote_on(
+        &self,
+        id: TransactionId,
+        writes: &WriteSet,
+        policy: ConflictPolicy,
+        patience: Patience,
+    ) -> Result<Voted> {
+        if self.options.read_only {
+            return Err(read_only());
+        }
+        let state = self.state.load();
+        let (end, ahead) = {
+            let ledger = guard(&self.ledger);
+            ledger.check()?;
+            (ledger.end, ledger.voted_len)
+        };
+        let quota = self.options.quota;
+        let voter = Voter { file: &state.file, index: &state.index, end, ahead, quota, policy, patience };
+        let prepared = match voter.check(writes)? {
+            Checked::Prepared(prepared) => prepared,
+            Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),
+        };
+        let changed = prepared.changed();
+        changed.iter().for_each(|oid| self.raise_next_oid(*oid));
+        guard(&self.ledger).vote(id, prepared, &state.file, patience)?;
+        Ok(Voted::Ready { changed, resolved: Vec::new() })
+    }
+
+    pub(crate) fn finish_batch(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
+        let mut last_tid = guard(&self.last_tid);
+        let (mut batch, start, mut results) = self.take_batch(ids);
+        let end = place(&mut batch, start, *last_tid, now);
+        let taken: u64 = batch.iter().map(|placed| placed.prepared.len()).sum();
+        let outcome = match batch.is_empty() {
+            true => Ok(()),
+            false => self.write(&batch, start),
+        };
+        match outcome {
+            Ok(()) => {
+                self.enter(&batch);
+                guard(&self.ledger).settle(taken, end);
+                *last_tid = batch.iter().map(|placed| placed.tid).fold(*last_tid, Tid::max);
+            }
+            Err(_) => {
+                let file = Arc::clone(&self.state.load().file);
+                let mut ledger = guard(&self.ledger);
+                ledger.settle(taken, start);
+                ledger.reserve_again(&file);
+            }
+        }
+        let mut placed = batch.iter();
+        for result in results.iter_mut().filter(|result| matches!(result, Ok(Tid::ZERO))) {
+            let tid = placed.next().map_or(Tid::ZERO, |placed| placed.tid);
+            *result = match &outcome {
+                Ok(()) => Ok(tid),
+                Err(Failure::Undone(error)) => Err(self.state.load().file.io("writing", again(error))),
+                Err(Failure::InDoubt(why)) => Err(StorageError::Poisoned(why.clone())),
+            };
+        }
+        results
+    }
+
+    /// The voted transactions of these names, and for each name a result that is `Ok(ZERO)` until it is known.
+    fn take_batch(&self, ids: &[TransactionId]) -> (Vec<Placed>, u64, Vec<Result<Tid>>) {
+        let mut ledger = guard(&self.ledger);
+        let mut batch = Vec::with_capacity(ids.len());
+        let results = ids
+            .iter()
+            .map(|id| {
+                ledger.check()?;
+                let prepared = ledger.take(*id);
+                let prepared = prepared.ok_or_else(|| {
+                    StorageError::Format(format!("transaction {} has not been voted", id.0))
+                })?;
+                batch.push(Placed { prepared, tid: Tid::ZERO, position: 0 });
+                Ok(Tid::ZERO)
+            })
+            .collect();
+        (batch, ledger.end, results)
+    }
+
+    /// Writes a batch with as few calls as can be, and syncs once.
+    fn write(&self, batch: &[Placed], start: u64) -> Result<(), Failure> {
+        let state = self.state.load();
+        let file = &state.file.file;
+        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(batch.len());
+        for placed in batch {
+            placed.prepared.slices(&mut slices);
+        }
+        if let Err(error) = file.write_all_at(&mut slices, start) {
+            return Err(match file.set_len(start) {
+                Ok(()) => Failure::Undone(error),
+                // What was written would stand between this batch and the next.
+                Err(second) => self.poison(&second),
+            });
+        }
+        file.sync_data().map_err(|error| {
+            let failure = self.poison(&error);
+            // Whoever reopens the file must not take what was perhaps never written for a transaction.
+            let _ = file.set_len(start);
+            failure
+        })
+    }
+
+    fn poison(&self, error: &io::Error) -> Failure {
+        let why = poisoned(&self.path, error);
+        guard(&self.ledger).poison(why.clone());
+        Failure::InDoubt(why)
+    }
+
+    /// Enters durable transactions into the index; readers go by the published end and do not see them yet.
+    fn enter(&self, batch: &[Placed]) {
+        let state = self.state.load();
+        let mut unpublished = guard(&self.unpublished);
+        for placed in batch {
+            for (oid, in_transaction) in placed.prepared.records() {
+                state.index.set(oid, placed.position + in_transaction);
+            }
+            let end = placed.position + placed.prepared.len();
+            unpublished.push_back(Unpublished { tid: placed.tid, end });
+        }
+    }
+
+    pub(crate) fn publish_through(&self, through: Tid) {
+        let mut unpublished = guard(&self.unpublished);
+        let mut last = None;
+        while let Some(next) = unpublished.pop_front_if(|next| next.tid <= through) {
+            last = Some(next);
+        }
+        let Some(last) = last else { return };
+        let state = self.state.load();
+        self.state.store(Arc::new(State {
+            file: Arc::clone(&state.file),
+            index: Arc::clone(&state.index),
+            tid: state.tid.max(last.tid),
+            end: last.end,
+        }));
+    }
+}
+
+/// Gives the transactions their tids and positions; the position after the last.
+fn place(batch: &mut [Placed], start: u64, last_tid: Tid, now: Timestamp) -> u64 {
+    let (mut position, mut last_tid) = (start, last_tid);
+    for placed in batch {
+        placed.tid = placed.prepared.tid.unwrap_or_else(|| now.to_tid().later_than(last_tid));
+        last_tid = last_tid.max(placed.tid);
+        placed.position = position;
+        placed.prepared.place(placed.tid, position);
+        position += placed.prepared.len();
+    }
+    position
+}

@@ -1,0 +1,243 @@
+//! Opens a database: takes its lock, finds its end, cuts off what is no transaction, loads or builds its index.
+
+use crate::{
+    file::DataFile,
+    format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON_2},
+    index::Index,
+    lock::DatabaseLock,
+    report::{Finding, Findings, IndexUse, OpenReport, TailTrouble},
+    saved::{self, Stream, with_suffix},
+    scan::{Scan, Scanned, Tail},
+    storage::{FileStorage, Parts},
+};
+use std::{
+    io::{self, IoSlice, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+use zeolith_disk::{Access, Disk};
+use zeolith_storage::{Result, StorageError};
+use zeolith_types::{Tid, Timestamp};
+
+/// How a database is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Start with an empty database, whatever is there.
+    pub create: bool,
+    /// Take no lock and change nothing.
+    pub read_only: bool,
+    /// Refuse transactions once the file has this many bytes.
+    pub quota: Option<u64>,
+    /// Show the database as it was before this transaction; only read-only.
+    pub stop: Option<Tid>,
+}
+
+impl FileStorage {
+    /// Opens the database at `path`, or makes it. What was found is for the caller to log.
+    ///
+    /// # Errors
+    /// `Locked` if another process has it, `Corrupt` if it is damaged in the middle or no database of
+    /// Python 3, `Format` if the options contradict each other, else `Io`.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, options: Options) -> Result<(Self, OpenReport)> {
+        Self::open_with_progress(disk, path, options, &mut |_, _| {})
+    }
+
+    /// Like [`Self::open`]; during a long scan `progress` is told now and then how many bytes of how many
+    /// are done.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_progress(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        options: Options,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Self, OpenReport)> {
+        let begun = Instant::now();
+        options.check()?;
+        let lock = match options.read_only {
+            true => None,
+            false => Some(DatabaseLock::take(&*disk, &with_suffix(path, ".lock"))?),
+        };
+        let opening = Opening { disk: &*disk, path, options: &options };
+        let file = opening.file()?;
+        let mut findings = Findings::default();
+        let (index, loaded) = opening.load(&file, &mut findings, progress)?;
+        let future = last_tid_in_future(loaded.last_tid);
+        if let Some(finding) = future {
+            findings.push(finding);
+        }
+        let index_saved_to = match loaded.index_use {
+            IndexUse::Used { up_to } => up_to,
+            IndexUse::Missing | IndexUse::NotWanted | IndexUse::Ignored { .. } => 0,
+        };
+        let parts = Parts {
+            file: Arc::new(file),
+            index: Arc::new(index),
+            end: loaded.end,
+            last_tid: loaded.last_tid,
+            index_saved_to,
+            lock,
+        };
+        let storage = Self::assemble(disk, path, options, parts);
+        if let Err(error) = storage.save_index_after(INDEX_WORTH_SAVING) {
+            findings.push(Finding::IndexNotSaved { why: error.to_string() });
+        }
+        let report = OpenReport {
+            findings: findings.list,
+            findings_omitted: findings.omitted,
+            index: loaded.index_use,
+            objects: storage.objects(),
+            size: loaded.end,
+            scanned: loaded.scanned,
+            last_tid: loaded.last_tid,
+            duration: begun.elapsed(),
+        };
+        Ok((storage, report))
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        if self.create && self.read_only {
+            return Err(StorageError::Format("can't create a read-only file".into()));
+        }
+        if self.stop.is_some() && !self.read_only {
+            return Err(StorageError::Format("time-travel only supported in read-only mode".into()));
+        }
+        Ok(())
+    }
+}
+
+struct Opening<'a> {
+    disk: &'a dyn Disk,
+    path: &'a Path,
+    options: &'a Options,
+}
+
+/// What the file and its index say.
+struct Loaded {
+    end: u64,
+    last_tid: Tid,
+    scanned: u64,
+    index_use: IndexUse,
+}
+
+impl Opening<'_> {
+    /// The file with its magic checked or written.
+    fn file(&self) -> Result<DataFile> {
+        let access = match (self.options.create, self.options.read_only) {
+            (true, _) => Access::Truncate,
+            (false, true) => Access::Read,
+            (false, false) => Access::WriteOrCreate,
+        };
+        let file = self.disk.open(self.path, access).map_err(|error| self.io("opening", error))?;
+        let data = DataFile { file, path: self.path.to_path_buf() };
+        let len = data.file.len().map_err(|error| data.io("reading", error))?;
+        if len == 0 {
+            if !self.options.read_only {
+                self.write_magic(&data).map_err(|error| data.io("writing", error))?;
+            }
+            return Ok(data);
+        }
+        let mut magic = [0; MAGIC.len()];
+        match data.file.read_exact_at(&mut magic, 0) {
+            Ok(()) if magic == MAGIC => Ok(data),
+            Ok(()) if magic == MAGIC_PYTHON_2 => Err(data.corrupt(
+                0,
+                "it begins with FS21, so it is a database of Python 2; convert it first, with zodbupdate"
+                    .into(),
+            )),
+            Ok(()) => Err(data.corrupt(0, format!("it begins with {}, not FS30", magic.escape_ascii()))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(data.corrupt(0, format!("{len} bytes are no database")))
+            }
+            Err(error) => Err(data.io("reading", error)),
+        }
+    }
+
+    fn write_magic(&self, data: &DataFile) -> io::Result<()> {
+        data.file.write_all_at(&mut [IoSlice::new(&MAGIC)], 0)?;
+        data.file.sync_all()?;
+        self.disk.sync_directory(self.path.parent().unwrap_or(Path::new(".")))
+    }
+
+    fn load(
+        &self,
+        data: &DataFile,
+        findings: &mut Findings,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<(Index, Loaded)> {
+        let file_size = data.file.len().map_err(|error| data.io("reading", error))?;
+        let wanted = !self.options.create && self.options.stop.is_none();
+        let saved = match wanted {
+            true => saved::load(self.disk, &with_suffix(self.path, ".index"), data, file_size),
+            false => Ok(None),
+        };
+        let (index, start, last_tid, index_use) = match saved {
+            Ok(Some(saved)) => (saved.index, saved.end, saved.last_tid, IndexUse::Used { up_to: saved.end }),
+            Ok(None) if wanted => (Index::default(), FIRST_TRANSACTION, Tid::ZERO, IndexUse::Missing),
+            Ok(None) => (Index::default(), FIRST_TRANSACTION, Tid::ZERO, IndexUse::NotWanted),
+            Err(why) => (Index::default(), FIRST_TRANSACTION, Tid::ZERO, IndexUse::Ignored { why }),
+        };
+        let scan = Scan::new(data, &index, file_size, last_tid, findings);
+        let Scanned { end, last_tid, tail } = scan.run(start, self.options.stop, progress)?;
+        if let Tail::Trouble(why) = tail {
+            findings.push(self.tail(data, end, file_size, why)?);
+        }
+        Ok((index, Loaded { end, last_tid, scanned: end - start, index_use }))
+    }
+
+    /// Deals with what comes after the last transaction.
+    fn tail(&self, data: &DataFile, from: u64, to: u64, why: TailTrouble) -> Result<Finding> {
+        if self.options.read_only {
+            return Ok(Finding::LeftOut { from, to, why });
+        }
+        let saved = match why {
+            TailTrouble::ShortHeader => None,
+            TailTrouble::Unfinished | TailTrouble::TooLong | TailTrouble::BadHeader => {
+                Some(self.save_tail(data, from, to)?)
+            }
+        };
+        let cut = data.file.set_len(from).and_then(|()| data.file.sync_all());
+        cut.map_err(|error| data.io("cutting off the end of", error))?;
+        Ok(Finding::CutOff { from, to, saved, why })
+    }
+
+    /// Copies the end of the file to the first `.trN` that is free.
+    fn save_tail(&self, data: &DataFile, from: u64, to: u64) -> Result<PathBuf> {
+        let mut number = 0_u32;
+        let (path, file) = loop {
+            let path = with_suffix(self.path, &format!(".tr{number}"));
+            match self.disk.open(&path, Access::CreateNew) {
+                Ok(file) => break (path, file),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(source) => {
+                    return Err(StorageError::Io { what: "saving the cut-off end to", path, source });
+                }
+            }
+        };
+        let failed =
+            |source| StorageError::Io { what: "saving the cut-off end to", path: path.clone(), source };
+        let mut input = Stream { file: Arc::clone(&data.file), position: from }.take(to - from);
+        let mut output = Stream { file, position: 0 };
+        io::copy(&mut input, &mut output).and_then(|_| output.flush()).map_err(failed)?;
+        output.file.sync_all().map_err(failed)?;
+        self.disk.sync_directory(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+        Ok(path)
+    }
+
+    fn io(&self, what: &'static str, source: io::Error) -> StorageError {
+        StorageError::Io { what, path: self.path.to_path_buf(), source }
+    }
+}
+
+fn last_tid_in_future(last_tid: Tid) -> Option<Finding> {
+    let now = Timestamp::from(SystemTime::now()).since_epoch();
+    let by = Timestamp::from_tid(last_tid).since_epoch().checked_sub(now)?;
+    (!by.is_zero()).then_some(Finding::InFuture { tid: last_tid, by })
+}
+
+/// After so many bytes of scanning the index is saved at once.
+const INDEX_WORTH_SAVING: u64 = 1 << 20;

@@ -1,0 +1,141 @@
+//! A voted transaction as bytes: everything but the tid and the position, which `finish` fills in.
+//!
+//! Small records are gathered in one buffer, large ones stay where they are, so that a large transaction
+//! is not copied on its way to the disk.
+
+use crate::format::{
+    NUMBER_LEN, RECORD_HEADER_LEN, RECORD_TID, RECORD_TRANSACTION, RecordHeader, TEXT_LEN_MAX,
+    TRANSACTION_HEADER_LEN, TransactionHeader,
+};
+use bytes::Bytes;
+use std::{collections::HashSet, io::IoSlice};
+use zeolith_storage::{Result, StorageError, WriteSet};
+use zeolith_types::{Oid, Tid};
+
+/// A voted transaction as bytes.
+pub(crate) struct Prepared {
+    /// The tid that it brought along.
+    pub(crate) tid: Option<Tid>,
+    buffer: Vec<u8>,
+    /// Large data, with the place in the buffer before which it belongs.
+    large: Vec<(usize, Bytes)>,
+    large_len: u64,
+    records: Vec<PreparedRecord>,
+}
+
+/// A data record of a voted transaction.
+struct PreparedRecord {
+    oid: Oid,
+    /// Where its header is in the buffer.
+    in_buffer: usize,
+    /// Where it is in the transaction.
+    in_transaction: u64,
+    /// Whether it gets the tid of the transaction or has its own.
+    tid_open: bool,
+}
+
+/// What a data record holds.
+pub(crate) enum Body<'a> {
+    Data(&'a Bytes),
+    /// A backpointer, 0 for an object that does not exist any more.
+    Backpointer(u64),
+}
+
+impl Prepared {
+    /// A transaction without records.
+    pub(crate) fn new(writes: &WriteSet, status: u8) -> Result<Self> {
+        let header = TransactionHeader {
+            tid: Tid::ZERO,
+            len: 0,
+            status,
+            user_len: text_len(&writes.user, "user name too long")?,
+            description_len: text_len(&writes.description, "description too long")?,
+            extension_len: text_len(&writes.extension, "too much extension data")?,
+        };
+        let small: usize = writes.writes.len() * (RECORD_HEADER_LEN + 64);
+        let mut buffer = Vec::with_capacity(header.header_len() as usize + small.min(BUFFER_GUESS_MAX));
+        buffer.extend_from_slice(&header.encode());
+        buffer.extend_from_slice(&writes.user);
+        buffer.extend_from_slice(&writes.description);
+        buffer.extend_from_slice(&writes.extension);
+        Ok(Self { tid: writes.tid, buffer, large: Vec::new(), large_len: 0, records: Vec::new() })
+    }
+
+    /// Adds a record; `tid` only if it has another one than the transaction.
+    pub(crate) fn push(&mut self, oid: Oid, tid: Option<Tid>, prev: u64, body: &Body<'_>) {
+        let data_len = match body {
+            Body::Data(data) => data.len() as u64,
+            Body::Backpointer(_) => 0,
+        };
+        let (in_buffer, in_transaction) = (self.buffer.len(), self.len());
+        self.records.push(PreparedRecord { oid, in_buffer, in_transaction, tid_open: tid.is_none() });
+        let tid = tid.unwrap_or(Tid::ZERO);
+        let header = RecordHeader { oid, tid, prev, transaction: 0, version_len: 0, data_len };
+        self.buffer.extend_from_slice(&header.encode());
+        match body {
+            Body::Data(data) if data.len() < LARGE => self.buffer.extend_from_slice(data),
+            Body::Data(data) => {
+                self.large.push((self.buffer.len(), Bytes::clone(data)));
+                self.large_len += data_len;
+            }
+            Body::Backpointer(pointer) => self.buffer.extend_from_slice(&pointer.to_be_bytes()),
+        }
+    }
+
+    /// Writes the length down in both places; nothing is added afterwards.
+    pub(crate) fn seal(&mut self) {
+        let len = self.len();
+        self.buffer[8..16].copy_from_slice(&len.to_be_bytes());
+        self.buffer.extend_from_slice(&len.to_be_bytes());
+    }
+
+    /// Length so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.buffer.len() as u64 + self.large_len
+    }
+
+    /// Fills in the tid and the position.
+    pub(crate) fn place(&mut self, tid: Tid, position: u64) {
+        self.buffer[..8].copy_from_slice(&tid.to_bytes());
+        for record in &self.records {
+            let header = &mut self.buffer[record.in_buffer..record.in_buffer + RECORD_HEADER_LEN];
+            if record.tid_open {
+                header[RECORD_TID..RECORD_TID + 8].copy_from_slice(&tid.to_bytes());
+            }
+            header[RECORD_TRANSACTION..RECORD_TRANSACTION + 8].copy_from_slice(&position.to_be_bytes());
+        }
+    }
+
+    /// The bytes in order.
+    pub(crate) fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
+        let mut done = 0;
+        for (place, data) in &self.large {
+            slices.push(IoSlice::new(&self.buffer[done..*place]));
+            slices.push(IoSlice::new(data));
+            done = *place;
+        }
+        slices.push(IoSlice::new(&self.buffer[done..]));
+    }
+
+    /// The records with their positions in the transaction, in order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = (Oid, u64)> + '_ {
+        self.records.iter().map(|record| (record.oid, record.in_transaction))
+    }
+
+    /// The objects written, each once.
+    pub(crate) fn changed(&self) -> Vec<Oid> {
+        let mut seen = HashSet::with_capacity(self.records.len());
+        self.records.iter().map(|record| record.oid).filter(|oid| seen.insert(*oid)).collect()
+    }
+}
+
+fn text_len(text: &Bytes, refusal: &str) -> Result<u16> {
+    assert!(TEXT_LEN_MAX == usize::from(u16::MAX), "the header has two bytes for it");
+    u16::try_from(text.len()).map_err(|_| StorageError::Format(refusal.into()))
+}
+
+const _: () = assert!(TRANSACTION_HEADER_LEN == 23 && NUMBER_LEN == 8);
+
+/// Data from this length on is not copied into the buffer.
+const LARGE: usize = 16 << 10;
+const BUFFER_GUESS_MAX: usize = 1 << 20;

@@ -1,0 +1,177 @@
+//! The scan of a `Data.fs` at its opening: builds the index and finds out where the file really ends.
+//!
+//! Decides only; `open` cuts off what is to go. What is damaged in the middle is an error with its
+//! position, what is damaged at the end is a [`Tail`].
+
+use crate::{
+    file::DataFile,
+    format::{self, NUMBER_LEN, RECORD_HEADER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader},
+    index::Index,
+    report::{Finding, Findings, TailTrouble},
+    window::Window,
+};
+use zeolith_storage::Result;
+use zeolith_types::Tid;
+
+/// Where and how a scan ended.
+pub(crate) struct Scanned {
+    /// The end of the last transaction that counts.
+    pub(crate) end: u64,
+    /// The largest tid up to there.
+    pub(crate) last_tid: Tid,
+    /// What comes after the end.
+    pub(crate) tail: Tail,
+}
+
+/// What comes after the last transaction that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tail {
+    /// Nothing, or transactions that are not wanted.
+    Clean,
+    /// Bytes that do not belong there.
+    Trouble(TailTrouble),
+}
+
+/// A scan under way.
+pub(crate) struct Scan<'a> {
+    file: &'a DataFile,
+    index: &'a Index,
+    window: Window<'a>,
+    file_size: u64,
+    findings: &'a mut Findings,
+    last_tid: Tid,
+}
+
+/// What the look at a transaction's header said.
+enum Header {
+    Transaction(TransactionHeader),
+    End(Tail),
+}
+
+impl<'a> Scan<'a> {
+    pub(crate) fn new(
+        file: &'a DataFile,
+        index: &'a Index,
+        file_size: u64,
+        last_tid: Tid,
+        findings: &'a mut Findings,
+    ) -> Self {
+        let window = Window::new(file, WINDOW_SIZE);
+        Self { file, index, window, file_size, findings, last_tid }
+    }
+
+    /// Scans from `start`, the end of the transaction with the last tid, up to the first one at `stop`.
+    pub(crate) fn run(
+        mut self,
+        start: u64,
+        stop: Option<Tid>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Scanned> {
+        let mut position = start;
+        let mut told = start;
+        loop {
+            let header = match self.header(position)? {
+                Header::Transaction(header) => header,
+                Header::End(tail) => return Ok(self.ended(position, tail)),
+            };
+            if stop.is_some_and(|stop| header.tid >= stop) {
+                return Ok(self.ended(position, Tail::Clean));
+            }
+            position = self.transaction(position, &header)?;
+            if header.tid <= self.last_tid {
+                let at = position - header.len - NUMBER_LEN as u64;
+                self.findings.push(Finding::TidReduction { at, tid: header.tid });
+            }
+            self.last_tid = self.last_tid.max(header.tid);
+            if position - told >= PROGRESS_STEP {
+                told = position;
+                progress(position, self.file_size);
+            }
+        }
+    }
+
+    fn ended(&self, end: u64, tail: Tail) -> Scanned {
+        Scanned { end, last_tid: self.last_tid, tail }
+    }
+
+    fn header(&mut self, position: u64) -> Result<Header> {
+        if position >= self.file_size {
+            return Ok(Header::End(Tail::Clean));
+        }
+        if self.file_size - position < TRANSACTION_HEADER_LEN as u64 {
+            return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
+        }
+        let Some(header) = self.window.transaction_header(position)? else {
+            return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
+        };
+        let past = position.checked_add(header.len).and_then(|past| past.checked_add(NUMBER_LEN as u64));
+        if past.is_none_or(|past| past > self.file_size) {
+            return Ok(Header::End(Tail::Trouble(TailTrouble::TooLong)));
+        }
+        if header.status == format::STATUS_VOTED {
+            return Ok(Header::End(Tail::Trouble(TailTrouble::Unfinished)));
+        }
+        if header.len < header.header_len() {
+            return self.bad_header(position);
+        }
+        if !format::is_known_status(header.status) {
+            self.findings.push(Finding::UnknownStatus { at: position, status: header.status });
+        }
+        Ok(Header::Transaction(header))
+    }
+
+    /// A header can't be one. If the file ends as a sound file does, the damage is in the middle.
+    fn bad_header(&mut self, position: u64) -> Result<Header> {
+        let last_len = self.window.number(self.file_size - NUMBER_LEN as u64)?.unwrap_or(0);
+        let starts_after = self.file_size.checked_sub(last_len).is_some_and(|start| start >= position);
+        if starts_after && last_len >= TRANSACTION_HEADER_LEN as u64 {
+            return Err(self.file.corrupt(position, "invalid transaction header".into()));
+        }
+        Ok(Header::End(Tail::Trouble(TailTrouble::BadHeader)))
+    }
+
+    /// Checks a transaction, enters its records, and gives the position after it.
+    fn transaction(&mut self, start: u64, header: &TransactionHeader) -> Result<u64> {
+        let end = start + header.len;
+        if header.status != format::STATUS_UNDONE {
+            let mut position = start + header.header_len();
+            while position < end {
+                position += self.record(start, end, position)?;
+            }
+            if position != end {
+                return Err(self.file.corrupt(start, "data records don't add up".into()));
+            }
+        }
+        if self.window.number(end)? != Some(header.len) {
+            return Err(self.file.corrupt(start, "redundant transaction length check failed".into()));
+        }
+        Ok(end + NUMBER_LEN as u64)
+    }
+
+    /// Checks a record, enters it, and gives its length.
+    fn record(&mut self, transaction: u64, end: u64, position: u64) -> Result<u64> {
+        let exceeds = || self.file.corrupt(position, "data record exceeds transaction record".into());
+        if end - position < RECORD_HEADER_LEN as u64 {
+            return Err(exceeds());
+        }
+        let header = self.window.record_header(position)?.ok_or_else(exceeds)?;
+        let len = header.record_len();
+        if len > end - position || header.transaction != transaction {
+            return Err(exceeds());
+        }
+        if header.version_len != 0 {
+            return Err(self.file.corrupt(position, "versions are not supported".into()));
+        }
+        let current = self.index.get(header.oid).unwrap_or(0);
+        // A second record of the object in one transaction points to the same record as the first.
+        if current != header.prev && current < transaction {
+            let (oid, says) = (header.oid, header.prev);
+            self.findings.push(Finding::WrongPrevious { at: position, oid, says, should: current });
+        }
+        self.index.set(header.oid, position);
+        Ok(len)
+    }
+}
+
+const WINDOW_SIZE: usize = 256 << 10;
+const PROGRESS_STEP: u64 = 64 << 20;

@@ -1,0 +1,263 @@
+//! [`FileStorage`] itself: what it is made of, and the contract it fulfils.
+//!
+//! Readers see one [`State`]: a file, an index, and how much of them is published. They hold no lock: a
+//! position in the index that lies beyond the published end is not there for them yet.
+
+use crate::{
+    file::DataFile, finish::Unpublished, format::FIRST_TRANSACTION, index::Index, ledger::Ledger,
+    lock::DatabaseLock, open::Options, saved,
+};
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+use zeolith_disk::Disk;
+use zeolith_storage::{
+    Changes, ConflictPolicy, Load, Patience, Result, Storage, StorageError, TransactionId,
+    TransactionIterator, Voted, WriteSet,
+};
+use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp};
+
+/// ZODB's FileStorage: one file of transactions, with an index in memory.
+pub struct FileStorage {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) path: PathBuf,
+    pub(crate) options: Options,
+    /// What readers see.
+    pub(crate) state: ArcSwap<State>,
+    /// What is finished and not published yet, oldest first.
+    pub(crate) unpublished: Mutex<VecDeque<Unpublished>>,
+    pub(crate) ledger: Mutex<Ledger>,
+    /// The largest tid given so far; locked by the one who writes.
+    pub(crate) last_tid: Mutex<Tid>,
+    /// The next oid that nobody has been given.
+    next_oid: AtomicU64,
+    /// Up to where the index on disk is true; locked by the one who saves it.
+    pub(crate) index_saved_to: Mutex<u64>,
+    lock: Mutex<Option<DatabaseLock>>,
+}
+
+/// What readers see at one moment.
+pub(crate) struct State {
+    pub(crate) file: Arc<DataFile>,
+    pub(crate) index: Arc<Index>,
+    /// The last published transaction.
+    pub(crate) tid: Tid,
+    /// Where it ends.
+    pub(crate) end: u64,
+}
+
+/// What opening has found.
+pub(crate) struct Parts {
+    pub(crate) file: Arc<DataFile>,
+    pub(crate) index: Arc<Index>,
+    pub(crate) end: u64,
+    pub(crate) last_tid: Tid,
+    pub(crate) index_saved_to: u64,
+    pub(crate) lock: Option<DatabaseLock>,
+}
+
+impl FileStorage {
+    pub(crate) fn assemble(disk: Arc<dyn Disk>, path: &Path, options: Options, parts: Parts) -> Self {
+        let next_oid = AtomicU64::new(next_oid(&parts.index));
+        let state = State { file: parts.file, index: parts.index, tid: parts.last_tid, end: parts.end };
+        Self {
+            disk,
+            path: path.to_path_buf(),
+            options,
+            state: ArcSwap::from_pointee(state),
+            unpublished: Mutex::default(),
+            ledger: Mutex::new(Ledger::new(parts.end)),
+            last_tid: Mutex::new(parts.last_tid),
+            next_oid,
+            index_saved_to: Mutex::new(parts.index_saved_to),
+            lock: Mutex::new(parts.lock),
+        }
+    }
+
+    pub(crate) fn objects(&self) -> u64 {
+        self.state.load().index.count()
+    }
+
+    /// From now on new oids are larger than `oid`.
+    pub(crate) fn raise_next_oid(&self, oid: Oid) {
+        if oid.get() < OID_END {
+            self.next_oid.fetch_max(oid.get() + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Saves the index if the file has grown by `growth` since the last time.
+    pub(crate) fn save_index_after(&self, growth: u64) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        let mut saved_to = guard(&self.index_saved_to);
+        let state = self.state.load_full();
+        if state.end < *saved_to + growth || state.end == FIRST_TRANSACTION {
+            return Ok(());
+        }
+        let entries = state.entries();
+        saved::save(&*self.disk, &saved::with_suffix(&self.path, ".index"), state.end, entries)?;
+        *saved_to = state.end;
+        Ok(())
+    }
+}
+
+impl Storage for FileStorage {
+    fn info(&self) -> StorageInfo {
+        let state = self.state.load();
+        StorageInfo {
+            length: state.index.count(),
+            size: state.end,
+            name: self.path.display().to_string(),
+            supports_undo: false,
+            supports_record_iternext: true,
+            interfaces: INTERFACES.to_vec(),
+        }
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.options.read_only
+    }
+
+    fn last_transaction(&self) -> Tid {
+        self.state.load().tid
+    }
+
+    fn load_before(&self, oid: Oid, before: Tid, patience: Patience) -> Result<Load> {
+        self.state.load().load_before(oid, before, patience)
+    }
+
+    fn load_serial(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<Bytes> {
+        self.state.load().load_serial(oid, serial, patience)
+    }
+
+    fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
+        self.state.load().current_tid(oid, patience)
+    }
+
+    fn history(&self, oid: Oid, size: usize, patience: Patience) -> Result<Vec<HistoryEntry>> {
+        self.state.load().history(oid, size, patience)
+    }
+
+    fn record_iternext(&self, next: Option<Oid>, patience: Patience) -> Result<CurrentRecord> {
+        self.state.load_full().record_iternext(next, patience)
+    }
+
+    fn iterate(&self, start: Option<Tid>, stop: Option<Tid>) -> Result<Box<dyn TransactionIterator>> {
+        self.state.load_full().iterate(start, stop)
+    }
+
+    fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
+        self.state.load_full().last_changes(count)
+    }
+
+    fn changes_since(&self, after: Tid, oids_max: usize) -> Result<Option<Changes>> {
+        self.state.load_full().changes_since(after, oids_max)
+    }
+
+    fn new_oids(&self, count: usize) -> Vec<Oid> {
+        let count = count as u64;
+        let first = self.next_oid.fetch_add(count, Ordering::Relaxed);
+        (first..first + count).map(Oid::new).collect()
+    }
+
+    fn vote(
+        &self,
+        id: TransactionId,
+        writes: WriteSet,
+        policy: ConflictPolicy,
+        patience: Patience,
+    ) -> Result<Voted> {
+        self.vote_on(id, &writes, policy, patience)
+    }
+
+    fn finish(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
+        self.finish_batch(ids, now)
+    }
+
+    fn publish(&self, through: Tid) {
+        self.publish_through(through);
+    }
+
+    fn abort(&self, id: TransactionId) {
+        guard(&self.ledger).abort(id);
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        let index_size = self.objects() * 8;
+        self.save_index_after(CHECKPOINT_GROWTH_MIN.max(index_size))
+    }
+
+    fn close(&self) -> Result<()> {
+        let saved = self.save_index_after(1);
+        {
+            let _writing = guard(&self.last_tid);
+            let ledger = guard(&self.ledger);
+            if ledger.has_reserve() {
+                let file = &self.state.load().file;
+                let cut = file.file.set_len(ledger.end);
+                cut.map_err(|error| file.io("giving back space reserved for", error))?;
+            }
+        }
+        guard(&self.lock).take();
+        saved
+    }
+}
+
+/// Locks a mutex whose data is whole at every moment, whatever its last holder met with.
+pub(crate) fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One more than the largest oid in use, of those after which there is still room.
+fn next_oid(index: &Index) -> u64 {
+    let oid_max = index.oid_max().get();
+    if index.count() == 0 {
+        return 1;
+    }
+    if oid_max < OID_END {
+        return oid_max + 1;
+    }
+    let in_room = index.iter_from(Oid::ZERO).map(|(oid, _)| oid.get()).take_while(|oid| *oid < OID_END);
+    in_room.last().map_or(1, |oid| oid + 1)
+}
+
+impl Drop for FileStorage {
+    /// Gives the database free even when nobody called `close`; the index is then as last saved.
+    fn drop(&mut self) {
+        guard(&self.lock).take();
+    }
+}
+
+pub(crate) fn poisoned(path: &Path, error: &std::io::Error) -> String {
+    format!(
+        "syncing {} failed ({error}): nobody knows what is on the disk, so nothing is written until the storage is reopened",
+        path.display()
+    )
+}
+
+pub(crate) const fn read_only() -> StorageError {
+    StorageError::ReadOnly
+}
+
+/// New oids come from below; a client may have stored one from above, which must not end them.
+const OID_END: u64 = 1 << 63;
+/// An index is worth saving again after this much growth, or its own size.
+const CHECKPOINT_GROWTH_MIN: u64 = 1 << 20;
+
+/// What a file storage without undo and blobs claims to be able to do.
+const INTERFACES: [(&str, &str); 6] = [
+    ("ZODB.interfaces", "IStorageRestoreable"),
+    ("ZODB.interfaces", "IStorageIteration"),
+    ("ZODB.interfaces", "IStorageCurrentRecordIteration"),
+    ("ZODB.interfaces", "IExternalGC"),
+    ("ZODB.interfaces", "IStorage"),
+    ("zope.interface", "Interface"),
+];

@@ -1,0 +1,186 @@
+//! Checks a transaction against the current revisions and prepares its bytes.
+//!
+//! The caller holds the locks of the objects, so what is read here stays true until the transaction ends.
+
+use crate::{
+    file::{Content, DataFile, Record, Want},
+    format::{self, POSITION_MAX},
+    index::Index,
+    prepare::{Body, Prepared},
+};
+use bytes::Bytes;
+use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, Write, WriteSet};
+use zeolith_types::{Conflict, Oid, Tid};
+
+/// What a vote is checked against.
+pub(crate) struct Voter<'a> {
+    pub(crate) file: &'a DataFile,
+    pub(crate) index: &'a Index,
+    /// The end of what is durable.
+    pub(crate) end: u64,
+    /// Bytes of the other voted transactions, which may come before this one.
+    pub(crate) ahead: u64,
+    pub(crate) quota: Option<u64>,
+    pub(crate) policy: ConflictPolicy,
+    pub(crate) patience: Patience,
+}
+
+/// A checked transaction.
+pub(crate) enum Checked {
+    Prepared(Prepared),
+    Conflicts(Vec<Conflict>),
+}
+
+impl Voter<'_> {
+    /// Goes through the writes in order.
+    pub(crate) fn check(&self, writes: &WriteSet) -> Result<Checked> {
+        let mut prepared = Prepared::new(writes, status(writes)?)?;
+        if writes.tid.is_some_and(|tid| tid > Tid::MAX) {
+            return Err(StorageError::Format("no tid could come after the given one".into()));
+        }
+        let mut conflicts: Vec<Conflict> = Vec::new();
+        for write in &writes.writes {
+            if let Some(conflict) = self.write(write, &mut prepared)? {
+                if self.policy == ConflictPolicy::Refuse {
+                    return Err(StorageError::Conflict(conflict));
+                }
+                conflicts.retain(|earlier| earlier.oid != conflict.oid);
+                conflicts.push(conflict);
+            } else if let Write::Store { oid, .. } = write {
+                conflicts.retain(|earlier| earlier.oid != *oid);
+            }
+        }
+        if !conflicts.is_empty() {
+            return Ok(Checked::Conflicts(conflicts));
+        }
+        prepared.seal();
+        if self.end + self.ahead + prepared.len() > POSITION_MAX {
+            return Err(StorageError::Format("the file would grow past what its index can address".into()));
+        }
+        Ok(Checked::Prepared(prepared))
+    }
+
+    fn write(&self, write: &Write, prepared: &mut Prepared) -> Result<Option<Conflict>> {
+        match write {
+            Write::Store { oid, serial, data } => self.store(*oid, *serial, data, prepared),
+            Write::Restore { oid, serial, data, prev_txn } => {
+                self.restore(*oid, *serial, data.as_ref(), *prev_txn, prepared).map(|()| None)
+            }
+            Write::Delete { oid, serial } => self.delete(*oid, *serial, prepared).map(|()| None),
+            Write::Check { oid, serial } => self.check_current(*oid, *serial).map(|()| None),
+        }
+    }
+
+    fn store(
+        &self,
+        oid: Oid,
+        serial: Tid,
+        data: &Bytes,
+        prepared: &mut Prepared,
+    ) -> Result<Option<Conflict>> {
+        let current = self.current(oid)?;
+        if let Some(current) = &current
+            && current.header.tid != serial
+        {
+            let committed = current.header.tid;
+            return Ok(Some(Conflict { oid, committed, read: serial, data: data.clone() }));
+        }
+        self.check_quota(prepared)?;
+        // A record without data can't be told from a backpointer.
+        if data.is_empty() {
+            return Err(StorageError::Format(format!("the record of {oid} is empty")));
+        }
+        prepared.push(oid, None, current.map_or(0, |record| record.position), &Body::Data(data));
+        Ok(None)
+    }
+
+    fn delete(&self, oid: Oid, serial: Tid, prepared: &mut Prepared) -> Result<()> {
+        let current = self.current(oid)?.ok_or(StorageError::NoObject(oid))?;
+        if current.header.tid != serial {
+            let committed = current.header.tid;
+            return Err(StorageError::Conflict(Conflict {
+                oid,
+                committed,
+                read: serial,
+                data: Bytes::new(),
+            }));
+        }
+        self.check_quota(prepared)?;
+        prepared.push(oid, None, current.position, &Body::Backpointer(0));
+        Ok(())
+    }
+
+    fn check_current(&self, oid: Oid, serial: Tid) -> Result<()> {
+        let current = self.current(oid)?.filter(|record| !record.is_gone());
+        let current = current.ok_or(StorageError::NoObject(oid))?;
+        if current.header.tid != serial {
+            return Err(StorageError::ReadConflict { oid, committed: current.header.tid, read: serial });
+        }
+        Ok(())
+    }
+
+    fn restore(
+        &self,
+        oid: Oid,
+        serial: Tid,
+        data: Option<&Bytes>,
+        prev_txn: Option<Tid>,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let current = self.current(oid)?;
+        let prev = current.as_ref().map_or(0, |record| record.position);
+        let twin = match (current, prev_txn) {
+            (Some(current), Some(prev_txn)) => self.twin(current, prev_txn, data)?,
+            _ => None,
+        };
+        let body = match (twin, data) {
+            (Some(twin), _) => Body::Backpointer(twin),
+            (None, Some(data)) if !data.is_empty() => Body::Data(data),
+            (None, Some(_)) => return Err(StorageError::Format(format!("the record of {oid} is empty"))),
+            (None, None) => Body::Backpointer(0),
+        };
+        prepared.push(oid, Some(serial), prev, &body);
+        Ok(())
+    }
+
+    /// Where the record of transaction `tid` is, if it holds the same data.
+    fn twin(&self, current: Record, tid: Tid, data: Option<&Bytes>) -> Result<Option<u64>> {
+        let mut next = Some(current);
+        while let Some(record) = next {
+            if record.header.tid == tid {
+                let position = record.position;
+                let same = match self.file.content(record, self.end, self.patience)? {
+                    Content::Data(old) => Some(&old) == data,
+                    Content::Gone => data.is_none(),
+                };
+                return Ok(same.then_some(position));
+            }
+            next = self.file.previous(&record, self.end, Want::Header, self.patience)?;
+        }
+        Ok(None)
+    }
+
+    fn current(&self, oid: Oid) -> Result<Option<Record>> {
+        let Some(position) = self.index.get(oid) else { return Ok(None) };
+        self.file.record(oid, position, self.end, Want::Header, self.patience).map(Some)
+    }
+
+    /// The reference compares the quota with where a record begins, so one may reach beyond.
+    fn check_quota(&self, prepared: &Prepared) -> Result<()> {
+        match self.quota {
+            Some(quota) if self.end + self.ahead + prepared.len() > quota => {
+                Err(StorageError::Quota { quota })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Any other status would have readers skip the transaction, or cut it off.
+fn status(writes: &WriteSet) -> Result<u8> {
+    match writes.status {
+        0 => Ok(format::STATUS_COMMITTED),
+        status @ (format::STATUS_COMMITTED | format::STATUS_PACKED) => Ok(status),
+        status => Err(StorageError::Format(format!("a transaction can't have status {status:#04x}"))),
+    }
+}
