@@ -9,7 +9,10 @@
 //! chosen elsewhere. `contract` holds the tests that every storage passes; `memory` is the storage
 //! that forgets.
 
+#[cfg(feature = "contract-tests")]
+pub mod contract;
 mod error;
+pub mod memory;
 mod transaction;
 
 pub use error::StorageError;
