@@ -1,5 +1,7 @@
 //! Pickles are those of Python: written byte for byte, read at every protocol that peers use.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
+
 use bytes::Bytes;
 use zeolith_pickle::{Limits, class_name, decode, encode, references};
 use zeolith_types::Value;

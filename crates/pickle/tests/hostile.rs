@@ -1,5 +1,7 @@
 //! Nothing that a peer can put into a pickle runs code, panics, or costs much more than its bytes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
+
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*};
 use zeolith_pickle::{

@@ -24,7 +24,10 @@ impl FrameReader {
     /// Where the next bytes from the socket go, with room for some; only ever append to it.
     #[must_use]
     pub fn space(&mut self) -> &mut BytesMut {
-        self.buffer.reserve(SPACE);
+        // A frame that is kept keeps its buffer, so a buffer is filled well before the next is taken.
+        if self.buffer.capacity() - self.buffer.len() < SPACE_MIN {
+            self.buffer.reserve(SPACE);
+        }
         &mut self.buffer
     }
 
@@ -52,6 +55,10 @@ impl FrameReader {
             return Ok(None);
         }
         let mut frame = self.buffer.split_to(PREFIX_LEN + size).freeze();
+        if size > SPACE {
+            // Let go of a large buffer with its frame: an idle connection shall not hold it.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
         Ok(Some(frame.split_off(PREFIX_LEN)))
     }
 
@@ -90,8 +97,9 @@ pub fn append_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Resu
 pub const FRAME_SIZE_MAX: usize = 256 << 20;
 /// Bytes of length before each frame.
 const PREFIX_LEN: usize = 4;
-/// Room made for each read from the socket.
+/// Room made for reads from the socket, once less than `SPACE_MIN` is left.
 const SPACE: usize = 16 << 10;
+const SPACE_MIN: usize = 2 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -124,6 +132,31 @@ mod tests {
         reader.push(b"\0\0\0\x03abc\0\0\0\x04");
         assert_eq!(reader.next_frame(), Ok(Some(Bytes::from_static(b"abc"))));
         assert_eq!(reader.next_frame(), Err(WireError::Oversized { size: 4, size_max: 3 }));
+    }
+
+    #[test]
+    fn a_large_frame_takes_its_buffer_with_it() {
+        let mut reader = FrameReader::default();
+        let size = 1 << 20;
+        reader.push(&u32::try_from(size).unwrap().to_be_bytes());
+        reader.push(&vec![b'x'; size]);
+        reader.push(b"\0\0\0\x02Z5");
+        assert_eq!(reader.next_frame().unwrap().unwrap().len(), size);
+        assert!(reader.space().capacity() < size / 2);
+        assert_eq!(reader.next_frame(), Ok(Some(Bytes::from_static(b"Z5"))));
+    }
+
+    #[test]
+    fn small_frames_that_are_kept_share_a_buffer() {
+        let mut reader = FrameReader::default();
+        let kept: Vec<_> = (0..10)
+            .map(|_| {
+                reader.space().extend_from_slice(b"\0\0\0\x02Z5");
+                reader.next_frame().unwrap().unwrap()
+            })
+            .collect();
+        let (first, last) = (kept[0].as_ptr() as usize, kept[9].as_ptr() as usize);
+        assert_eq!(last - first, 9 * 6);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod extension;
 mod frame;
 mod hello;
 mod incoming;
+mod methods;
 mod msgpack;
 mod outgoing;
 mod refusal;

@@ -35,7 +35,7 @@ fn a_client_loads_and_hears_that_there_is_no_such_object() {
     let mut out = Vec::new();
     encode_refusal(Encoding::Pickle, &id, &Refusal::NoObject(Oid::ZERO), &mut out);
     let expected =
-        b"\0\0\0\x51\x80\x03(C\x08\0\0\0\0\0\0\0\0C\x08\0\0\0\0\0\0\0\x01\x86K\x02X\x06\0\0\0.reply\
+        b"\0\0\0\x55\x80\x03(C\x08\0\0\0\0\0\0\0\0C\x08\0\0\0\0\0\0\0\x01\x86K\x02X\x06\0\0\0.reply\
         X\x1d\0\0\0ZODB.POSException.POSKeyErrorC\x08\0\0\0\0\0\0\0\0\x85\x86t.";
     assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
 }

@@ -1,5 +1,7 @@
 //! Calls as real clients write them: what is forgiven, what is refused, and what ends the connection.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
+
 use bytes::Bytes;
 use zeolith_types::{Call, MessageId, Oid, Refusal, Request, Tid, TransactionStart, Value};
 use zeolith_wire::{Encoding, FrameReader, Incoming, WireError, decode, encode_call};

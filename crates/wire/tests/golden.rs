@@ -1,5 +1,7 @@
 //! Messages are byte for byte those of the Python reference, both ways and in both encodings.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
+
 use bytes::Bytes;
 use zeolith_types::{
     Call, Conflict, CurrentRecord, HistoryEntry, MessageId, Notice, Oid, RecordInfo, Refusal, Reply, Request,

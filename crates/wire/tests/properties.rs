@@ -1,5 +1,7 @@
 //! Whatever arrives, in whatever pieces, is a message or an error; whatever is written is read again.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
+
 use bytes::Bytes;
 use proptest::{collection::vec, prelude::*, sample::Index};
 use zeolith_types::Value;

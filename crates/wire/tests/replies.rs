@@ -1,5 +1,7 @@
 //! What replies do with content that a client could not read.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
+
 use bytes::Bytes;
 use zeolith_types::{MessageId, Refusal, Reply, Tid, TransactionInfo, UndoEntry, Value};
 use zeolith_wire::{Encoding, FrameReader, decode_message, encode_refusal, encode_reply};
