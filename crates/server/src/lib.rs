@@ -1,1 +1,23 @@
-//! Carries bytes between sockets, core and storages: listeners, connection tasks, the log writer, timers, the event log.
+//! Carries bytes between sockets, the core and the storages: listeners, connection tasks, the log writer.
+//!
+//! No rule of the protocol lives here. A connection task reads frames, lets `zeolith-wire` decode
+//! them and `zeolith-core` decide, does what the core's [`zeolith_core::Step`] says, and writes what comes out.
+//! Start reading at `connection.rs` for the way of a load, at `log_writer.rs` for the end of a commit.
+
+mod address;
+mod clock;
+mod connection;
+mod host;
+mod iterators;
+mod jobs;
+mod log;
+mod log_writer;
+mod pipe;
+mod refusals;
+mod server;
+mod settings;
+mod status;
+
+pub use address::Address;
+pub use server::{Server, StartError};
+pub use settings::{NamedStorage, Settings};

@@ -1,0 +1,179 @@
+//! A storage with everything that its connections share.
+
+use crate::{clock::Clock, log, log::blather, log_writer, log_writer::Finish, settings::Settings};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
+    time::Duration,
+};
+use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
+use zeolith_core::{Abandoned, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId};
+use zeolith_storage::{Storage, StorageError, TransactionId};
+use zeolith_types::{Refusal, Tid};
+
+/// A storage that is served.
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) storage: Arc<dyn Storage>,
+    /// No client may write, because of the server's option or the storage's.
+    pub(crate) read_only: bool,
+    pub(crate) invalidation_age: Option<Duration>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) clock: Clock,
+    /// When the server started, as `ctime` writes it.
+    pub(crate) started: String,
+    /// The last transaction that all sessions may be told of.
+    pub(crate) published: watch::Sender<Tid>,
+    /// Something got a deadline.
+    pub(crate) deadline_set: Notify,
+    coordinator: Mutex<Coordinator>,
+    log: RwLock<PublicationLog>,
+    mailboxes: Mutex<HashMap<SessionId, UnboundedSender<Mail>>>,
+    finishes: Mutex<Option<mpsc::Sender<Finish>>>,
+}
+
+/// What a session is told by others than its client.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    /// The locks that its vote waited for are held.
+    Granted(TransactionId),
+    /// Its transaction could not be written.
+    FinishFailed(Refusal),
+    /// It held its locks for too long.
+    TimedOut(Duration),
+}
+
+impl Host {
+    /// Prepares a storage for being served and starts its log writer.
+    pub(crate) fn start(
+        name: String,
+        storage: Arc<dyn Storage>,
+        settings: &Settings,
+        clock: Clock,
+        started: String,
+    ) -> Result<(Arc<Self>, std::thread::JoinHandle<()>), StorageError> {
+        let last = storage.last_transaction();
+        let remembered = storage.last_changes(settings.invalidation_queue_size)?;
+        let (finishes, waiting) = mpsc::channel();
+        let host = Arc::new(Self {
+            read_only: settings.read_only || storage.is_read_only(),
+            invalidation_age: settings.invalidation_age,
+            counters: Arc::default(),
+            clock,
+            started,
+            published: watch::Sender::new(last),
+            deadline_set: Notify::new(),
+            coordinator: Mutex::new(Coordinator::new(settings.transaction_timeout)),
+            log: RwLock::new(PublicationLog::new(settings.invalidation_queue_size, last, remembered)),
+            mailboxes: Mutex::default(),
+            finishes: Mutex::new(Some(finishes)),
+            name,
+            storage,
+        });
+        let writer = log_writer::spawn(Arc::clone(&host), waiting);
+        Ok((host, writer))
+    }
+
+    pub(crate) fn coordinator(&self) -> MutexGuard<'_, Coordinator> {
+        self.coordinator.lock().expect("no thread panics while it decides")
+    }
+
+    pub(crate) fn log(&self) -> RwLockReadGuard<'_, PublicationLog> {
+        self.log.read().expect("no thread panics while it publishes")
+    }
+
+    pub(crate) fn log_mut(&self) -> RwLockWriteGuard<'_, PublicationLog> {
+        self.log.write().expect("no thread panics while it publishes")
+    }
+
+    /// A session has registered.
+    pub(crate) fn join(&self, session: SessionId, mailbox: UnboundedSender<Mail>) {
+        self.mailboxes().insert(session, mailbox);
+        self.coordinator().join();
+    }
+
+    /// A registered session is gone, and so are its locks.
+    pub(crate) fn leave(&self, session: SessionId, abandoned: Option<Abandoned>) {
+        if let Some(abandoned) = abandoned {
+            self.release(abandoned);
+        }
+        self.mailboxes().remove(&session);
+        self.coordinator().leave();
+    }
+
+    /// Asks for locks; a session that must wait gets [`Mail::Granted`].
+    pub(crate) fn lock(&self, session: SessionId, set: LockSet) -> (TransactionId, Lock) {
+        let now = self.clock.now();
+        let mut coordinator = self.coordinator();
+        let (transaction, lock) = coordinator.request(session, set, now);
+        let waiting = coordinator.waiting();
+        drop(coordinator);
+        match lock {
+            Lock::Granted => self.deadline_set.notify_one(),
+            Lock::Waiting => self.report_waiting(waiting),
+        }
+        (transaction, lock)
+    }
+
+    /// Votes that wait are normal; many of them tell of somebody who holds locks for too long.
+    fn report_waiting(&self, waiting: u64) {
+        let line = format!("('{}') queue lock: transactions waiting: {waiting}", self.name);
+        match waiting {
+            0..=3 => tracing::debug!(target: log::STORAGE_SERVER, "{line}"),
+            4..=9 => tracing::warn!(target: log::STORAGE_SERVER, "{line}"),
+            _ => log::critical!(log::STORAGE_SERVER, "{line}"),
+        }
+    }
+
+    /// Ends a vote that is not finished.
+    pub(crate) fn release(&self, abandoned: Abandoned) {
+        if abandoned.voted {
+            self.storage.abort(abandoned.transaction);
+        }
+        let now = self.clock.now();
+        let grants = self.coordinator().release(abandoned.transaction, now);
+        self.grant(&grants);
+    }
+
+    /// Tells sessions that they hold their locks.
+    pub(crate) fn grant(&self, grants: &[Grant]) {
+        for grant in grants {
+            blather!(
+                log::STORAGE_SERVER,
+                "('{}') dequeue lock: transaction {}",
+                self.name,
+                grant.transaction.0
+            );
+            self.send(grant.session, Mail::Granted(grant.transaction));
+        }
+        if !grants.is_empty() {
+            self.deadline_set.notify_one();
+        }
+    }
+
+    /// Hands a voted transaction to the log writer.
+    pub(crate) fn finish(&self, finish: Finish) {
+        self.coordinator().finishing(finish.transaction);
+        let finishes = self.finishes.lock().expect("nobody panics while sending");
+        if let Some(finishes) = finishes.as_ref() {
+            // A log writer that is gone has left with the server.
+            let _ = finishes.send(finish);
+        }
+    }
+
+    /// Lets the log writer end after what it has.
+    pub(crate) fn stop_finishing(&self) {
+        self.finishes.lock().expect("nobody panics while sending").take();
+    }
+
+    /// Tells a session, if it is still there.
+    pub(crate) fn send(&self, session: SessionId, mail: Mail) {
+        if let Some(mailbox) = self.mailboxes().get(&session) {
+            let _ = mailbox.send(mail);
+        }
+    }
+
+    fn mailboxes(&self) -> MutexGuard<'_, HashMap<SessionId, UnboundedSender<Mail>>> {
+        self.mailboxes.lock().expect("nobody panics while looking up a mailbox")
+    }
+}

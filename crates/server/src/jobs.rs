@@ -1,0 +1,117 @@
+//! Work that may wait for the disk: done on the blocking pool, so that it never keeps a connection task
+//! of somebody else waiting.
+
+use crate::{host::Host, refusals::refusal};
+use std::sync::Arc;
+use zeolith_core::{Caller, Read, VoteRequest};
+use zeolith_storage::{
+    ConflictPolicy, Load, Patience, RecordIterator, Storage, StorageError, TransactionId,
+    TransactionIterator, Voted,
+};
+use zeolith_types::{Oid, RecordInfo, Refusal, Reply, Tid, TransactionInfo};
+
+/// What a connection waits for.
+pub(crate) enum Job {
+    /// A read whose bytes are not in memory.
+    Read(Caller, Read),
+    /// A vote that is large or needs bytes that are not in memory.
+    Vote(VoteRequest, ConflictPolicy),
+    /// Opening an iterator.
+    Iterate(Caller, Option<Tid>, Option<Tid>),
+    /// The next transaction of an iterator.
+    NextTransaction(Caller, i128, Box<dyn TransactionIterator>),
+    /// Opening the records of a transaction.
+    Records(Caller, i128, Tid, Box<dyn TransactionIterator>),
+    /// The next record of an iterator.
+    NextRecord(Caller, i128, Box<dyn RecordIterator>),
+}
+
+/// What a job brings back.
+pub(crate) enum Done {
+    Read(Caller, Result<Reply, Refusal>),
+    Voted(TransactionId, Result<Voted, Refusal>),
+    Iterating(Caller, Result<Box<dyn TransactionIterator>, Refusal>),
+    Transaction(Caller, i128, Box<dyn TransactionIterator>, Result<Option<TransactionInfo>, Refusal>),
+    Records(Caller, i128, Tid, Box<dyn TransactionIterator>, Result<Box<dyn RecordIterator>, Refusal>),
+    Record(Caller, i128, Box<dyn RecordIterator>, Result<Option<RecordInfo>, Refusal>),
+}
+
+impl Job {
+    /// Does the work, however long it takes.
+    pub(crate) fn run(self, host: &Host) -> Done {
+        let storage = host.storage.as_ref();
+        match self {
+            Self::Read(caller, wanted) => {
+                let result = read(&wanted, storage, Patience::Wait).map_err(refusal);
+                Done::Read(caller, result)
+            }
+            Self::Vote(request, policy) => {
+                let voted = storage.vote(request.transaction, request.writes, policy, Patience::Wait);
+                Done::Voted(request.transaction, voted.map_err(refusal))
+            }
+            Self::Iterate(caller, start, stop) => {
+                Done::Iterating(caller, storage.iterate(start, stop).map_err(refusal))
+            }
+            Self::NextTransaction(caller, id, mut iterator) => {
+                let next = iterator.next_transaction().map_err(refusal);
+                Done::Transaction(caller, id, iterator, next)
+            }
+            Self::Records(caller, id, tid, iterator) => {
+                let records = iterator.records().map_err(refusal);
+                Done::Records(caller, id, tid, iterator, records)
+            }
+            Self::NextRecord(caller, id, mut iterator) => {
+                let next = iterator.next_record().map_err(refusal);
+                Done::Record(caller, id, iterator, next)
+            }
+        }
+    }
+}
+
+/// A load whose bytes are not in memory; several of one connection can be under way.
+pub(crate) struct SlowLoad {
+    pub(crate) caller: Caller,
+    pub(crate) oid: Oid,
+    pub(crate) result: Result<Load, StorageError>,
+}
+
+impl SlowLoad {
+    /// Loads, however long it takes.
+    pub(crate) fn run(caller: Caller, oid: Oid, before: Tid, storage: &Arc<dyn Storage>) -> Self {
+        Self { caller, oid, result: storage.load_before(oid, before, Patience::Wait) }
+    }
+}
+
+/// The reads that are a single question to the storage.
+pub(crate) fn read(wanted: &Read, storage: &dyn Storage, patience: Patience) -> Result<Reply, StorageError> {
+    match wanted {
+        Read::Info => Ok(Reply::Info(Box::new(storage.info()))),
+        Read::LastTransaction => Ok(Reply::Tid(storage.last_transaction())),
+        Read::NewOids(count) => Ok(Reply::Oids(storage.new_oids(*count))),
+        Read::LoadSerial(oid, serial) => storage.load_serial(*oid, *serial, patience).map(Reply::Data),
+        Read::CurrentTid(oid) => storage.current_tid(*oid, patience).map(Reply::Tid),
+        Read::History(oid, size) => storage.history(*oid, *size, patience).map(Reply::History),
+        Read::RecordIternext(next) => storage.record_iternext(*next, patience).map(Reply::CurrentRecord),
+        Read::Changes(after) => {
+            // Walking the storage takes a while however much of it is in memory.
+            if patience == Patience::Now {
+                return Err(StorageError::WouldBlock);
+            }
+            let changes = storage.changes_since(*after, CHANGES_MAX)?;
+            Ok(Reply::Invalidations(changes.map(|changes| (changes.through, changes.oids))))
+        }
+        Read::LoadBefore(..)
+        | Read::IteratorStart(..)
+        | Read::IteratorNext(_)
+        | Read::IteratorRecordStart(..)
+        | Read::IteratorRecordNext(_)
+        | Read::IteratorGc(_)
+        | Read::Status
+        | Read::SetLabel(_) => {
+            Err(StorageError::Unsupported("this is not a single question to the storage".to_owned()))
+        }
+    }
+}
+
+/// Objects that a client which was away can be told of; beyond, dropping its cache is cheaper. 8 bytes each.
+const CHANGES_MAX: usize = 1 << 20;

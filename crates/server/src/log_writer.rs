@@ -1,0 +1,97 @@
+//! The one thread that writes a storage's transactions: all that wait, with one write and one sync.
+//!
+//! While it syncs, the next batch collects. What it has made durable it publishes in the order that
+//! clients' caches depend on: first into the publication log, then visible to readers, then everybody
+//! is woken (invariants 6 and 7).
+
+use crate::{
+    host::{Host, Mail},
+    log,
+    refusals::refusal,
+};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    thread,
+};
+use zeolith_core::{Publication, SessionId};
+use zeolith_storage::{StorageError, TransactionId};
+use zeolith_types::{Oid, Tid};
+
+/// A transaction that its client wants finished.
+#[derive(Debug)]
+pub(crate) struct Finish {
+    pub(crate) session: SessionId,
+    pub(crate) transaction: TransactionId,
+    /// What others must hear of.
+    pub(crate) changed: Vec<Oid>,
+}
+
+/// Starts the thread; it ends when nobody can send to it any more.
+pub(crate) fn spawn(host: Arc<Host>, finishes: mpsc::Receiver<Finish>) -> thread::JoinHandle<()> {
+    thread::Builder::new()
+        .name(format!("log writer {}", host.name))
+        .spawn(move || {
+            while let Ok(first) = finishes.recv() {
+                let mut batch = vec![first];
+                batch.extend(finishes.try_iter().take(BATCH_MAX - 1));
+                write(&host, batch);
+            }
+        })
+        .expect("a thread can be started when the server starts")
+}
+
+fn write(host: &Host, batch: Vec<Finish>) {
+    let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
+    let results = host.storage.finish(&ids, host.clock.now().time);
+    assert_eq!(results.len(), batch.len(), "a storage answers for every transaction");
+    let info = host.storage.info();
+    let mut last = None;
+    let mut failed = Vec::new();
+    let mut log = host.log_mut();
+    for (finish, result) in batch.into_iter().zip(results) {
+        match result {
+            Ok(tid) => {
+                last = Some(tid);
+                log.append(Publication {
+                    tid,
+                    oids: finish.changed.into(),
+                    committer: Some(finish.session),
+                    length: info.length,
+                    size: info.size,
+                });
+            }
+            Err(error) => failed.push((finish.session, error)),
+        }
+    }
+    drop(log);
+    publish(host, last);
+    host.counters.commits.fetch_add((ids.len() - failed.len()) as u64, Relaxed);
+    for (session, error) in failed {
+        report(host, session, error);
+    }
+    let now = host.clock.now();
+    let mut coordinator = host.coordinator();
+    let grants: Vec<_> = ids.iter().flat_map(|id| coordinator.release(*id, now)).collect();
+    drop(coordinator);
+    host.grant(&grants);
+}
+
+/// Shows readers everything up to `last`, then wakes the sessions. The notices are in the log already.
+fn publish(host: &Host, last: Option<Tid>) {
+    if let Some(last) = last {
+        host.storage.publish(last);
+        host.published.send_replace(last);
+    }
+}
+
+fn report(host: &Host, session: SessionId, error: StorageError) {
+    log::critical!(
+        log::STORAGE_SERVER,
+        "('{}') a transaction could not be written and was dropped: {error}",
+        host.name
+    );
+    host.send(session, Mail::FinishFailed(refusal(error)));
+}
+
+/// Transactions in one batch. More would only make the first ones wait longer.
+const BATCH_MAX: usize = 1024;

@@ -1,0 +1,248 @@
+//! Starting and stopping: listeners, timers, log writers.
+
+use crate::{
+    address::{Address, Listener, listen},
+    clock::Clock,
+    connection::{Shared, serve},
+    host::{Host, Mail},
+    log,
+    settings::{NamedStorage, Settings},
+};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, JoinSet},
+};
+use zeolith_core::SessionId;
+use zeolith_storage::StorageError;
+
+/// A server that listens. Dropping it without [`Server::stop`] leaves storages to their crash recovery.
+pub struct Server {
+    addresses: Vec<String>,
+    stop: watch::Sender<bool>,
+    acceptors: Vec<JoinHandle<()>>,
+    timers: JoinSet<()>,
+    hosts: Vec<Arc<Host>>,
+    log_writers: Vec<thread::JoinHandle<()>>,
+}
+
+/// Why a server could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody else listens there.
+    #[error("address {0} is already in use; stop the other server or choose another address with -a")]
+    AddressInUse(Address),
+    /// The address can't be listened on.
+    #[error("can't listen on {address}: {source}")]
+    Listen {
+        /// What was asked for.
+        address: Address,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A storage can't be read.
+    #[error("storage '{name}': {source}")]
+    Storage {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        source: StorageError,
+    },
+}
+
+impl Server {
+    /// Listens on `address` and serves `storages`. Connections are accepted when this returns.
+    ///
+    /// # Errors
+    /// [`StartError`] says what is in the way.
+    pub async fn start(
+        address: &Address,
+        settings: Settings,
+        storages: Vec<NamedStorage>,
+    ) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let listeners = listen(address).map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::AddressInUse(address.clone()),
+            _ => StartError::Listen { address: address.clone(), source },
+        })?;
+        let started = ctime();
+        let mut hosts = BTreeMap::new();
+        let mut log_writers = Vec::new();
+        for NamedStorage { name, storage } in storages {
+            let (host, writer) = Host::start(name.clone(), storage, &settings, clock, started.clone())
+                .map_err(|source| StartError::Storage { name: name.clone(), source })?;
+            log_writers.push(writer);
+            hosts.insert(name, host);
+        }
+        tracing::info!(target: log::STORAGE_SERVER, "{}", describe(&settings, &hosts));
+        let timers = start_timers(&hosts, &settings);
+        let hosts_list = hosts.values().cloned().collect();
+        let shared = Arc::new(Shared { settings, hosts });
+        let stop = watch::Sender::new(false);
+        let addresses: Vec<String> = listeners.iter().map(Listener::local_address).collect();
+        let sessions = Arc::new(AtomicU64::new(0));
+        let accept = |listener: Listener| {
+            tracing::info!(target: log::PROTOCOL, "listening on {}", listener.local_address());
+            tokio::spawn(accept(listener, Arc::clone(&shared), Arc::clone(&sessions), stop.subscribe()))
+        };
+        let acceptors = listeners.into_iter().map(accept).collect();
+        Ok(Self { addresses, stop, acceptors, timers, hosts: hosts_list, log_writers })
+    }
+
+    /// The addresses that the server really listens on, with the ports that it was given.
+    #[must_use]
+    pub fn local_addresses(&self) -> Vec<String> {
+        self.addresses.clone()
+    }
+
+    /// Stops in good order: no new connections, no more calls, what is being written is written, then the
+    /// storages are closed.
+    ///
+    /// # Errors
+    /// The names of the storages that could not be closed in good order, and why. Their data is safe.
+    pub async fn stop(mut self) -> Result<(), Vec<(String, StorageError)>> {
+        self.stop.send_replace(true);
+        for acceptor in self.acceptors {
+            // An acceptor that panicked has nothing left to stop.
+            let _ = acceptor.await;
+        }
+        self.timers.shutdown().await;
+        let (hosts, log_writers) = (self.hosts, self.log_writers);
+        let closing = tokio::task::spawn_blocking(move || close(&hosts, log_writers));
+        let failed = closing.await.unwrap_or_default();
+        if failed.is_empty() { Ok(()) } else { Err(failed) }
+    }
+}
+
+fn close(hosts: &[Arc<Host>], log_writers: Vec<thread::JoinHandle<()>>) -> Vec<(String, StorageError)> {
+    hosts.iter().for_each(|host| host.stop_finishing());
+    for writer in log_writers {
+        let _ = writer.join();
+    }
+    let mut failed = Vec::new();
+    for host in hosts {
+        tracing::info!(target: log::STORAGE_SERVER, "closing storage '{}'", host.name);
+        if let Err(error) = host.storage.close() {
+            tracing::error!(target: log::STORAGE_SERVER, "closing storage '{}': {error}", host.name);
+            failed.push((host.name.clone(), error));
+        }
+    }
+    failed
+}
+
+async fn accept(
+    listener: Listener,
+    shared: Arc<Shared>,
+    sessions: Arc<AtomicU64>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = stop.changed() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = accept_one(&listener) => {
+                let id = SessionId(sessions.fetch_add(1, Relaxed));
+                let shared = Arc::clone(&shared);
+                match accepted {
+                    Ok(Accepted::Tcp(stream, peer)) => connections.spawn(serve(stream, peer, id, shared)),
+                    Ok(Accepted::Unix(stream, peer)) => connections.spawn(serve(stream, peer, id, shared)),
+                    Err(error) => {
+                        tracing::error!(target: log::PROTOCOL, "can't accept a connection: {error}");
+                        // Out of file descriptors, most likely: trying at once would only burn the processor.
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
+            }
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+enum Accepted {
+    Tcp(tokio::net::TcpStream, String),
+    Unix(tokio::net::UnixStream, String),
+}
+
+async fn accept_one(listener: &Listener) -> io::Result<Accepted> {
+    match listener {
+        Listener::Tcp(listener) => {
+            let (stream, peer) = listener.accept().await?;
+            // Replies are written whole; waiting for more would only delay them.
+            stream.set_nodelay(true)?;
+            Ok(Accepted::Tcp(stream, peer.to_string()))
+        }
+        Listener::Unix(listener, path) => {
+            let (stream, _) = listener.accept().await?;
+            let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+            let peer = peer.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+            Ok(Accepted::Unix(stream, format!("{} (process {peer})", path.display())))
+        }
+    }
+}
+
+fn start_timers(hosts: &BTreeMap<String, Arc<Host>>, settings: &Settings) -> JoinSet<()> {
+    let mut timers = JoinSet::new();
+    for host in hosts.values() {
+        if settings.transaction_timeout.is_some() {
+            timers.spawn(expire_transactions(Arc::clone(host)));
+        }
+        timers.spawn(checkpoint(Arc::clone(host), settings.checkpoint_interval));
+    }
+    timers
+}
+
+/// Tells sessions that hold their locks for too long.
+async fn expire_transactions(host: Arc<Host>) {
+    loop {
+        let deadline = host.coordinator().next_deadline();
+        match deadline {
+            None => host.deadline_set.notified().await,
+            Some(deadline) => tokio::time::sleep_until(host.clock.instant(deadline).into()).await,
+        }
+        let expired = host.coordinator().expire(host.clock.now());
+        for expired in expired {
+            host.send(expired.session, Mail::TimedOut(expired.timeout));
+        }
+    }
+}
+
+/// Lets the storage save its index now and then.
+async fn checkpoint(host: Arc<Host>, interval: Duration) {
+    loop {
+        tokio::time::sleep(interval).await;
+        let storage = Arc::clone(&host.storage);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || storage.checkpoint()).await {
+            tracing::warn!(target: log::STORAGE_SERVER, "('{}') checkpoint: {error}", host.name);
+        }
+    }
+}
+
+/// `StorageServer created RW with storages: 1:RW:Data.fs`, as tools look for it.
+fn describe(settings: &Settings, hosts: &BTreeMap<String, Arc<Host>>) -> String {
+    let mode = |read_only| if read_only { "RO" } else { "RW" };
+    let storages: Vec<String> = hosts
+        .values()
+        .map(|host| format!("{}:{}:{}", host.name, mode(host.read_only), host.storage.info().name))
+        .collect();
+    format!("StorageServer created {} with storages: {}", mode(settings.read_only), storages.join(", "))
+}
+
+/// The local time as C's `ctime` writes it: `Sun Nov 22 01:16:10 2026`.
+fn ctime() -> String {
+    jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
+}
+
+/// After a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

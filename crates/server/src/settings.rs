@@ -1,0 +1,55 @@
+//! What a server is told when it starts.
+
+use std::{sync::Arc, time::Duration};
+use zeolith_storage::Storage;
+
+/// The options of a server; names and defaults are those of the `<zeo>` section where it has them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `read-only`: no client may write.
+    pub read_only: bool,
+    /// `invalidation-queue-size`: for how many transactions a returning client can be told at once what
+    /// changed.
+    pub invalidation_queue_size: usize,
+    /// `invalidation-age`: a client that was away no longer than this is told from the storage itself.
+    pub invalidation_age: Option<Duration>,
+    /// `transaction-timeout`: how long a vote may hold its locks.
+    pub transaction_timeout: Option<Duration>,
+    /// `client-conflict-resolution`: conflicts are sent to the client to be resolved.
+    pub client_conflict_resolution: bool,
+    /// `msgpack`: announce msgpack instead of pickle.
+    pub msgpack: bool,
+    /// `frame-size-max`: a larger message closes its connection. Bytes.
+    pub frame_size_max: usize,
+    /// `hello-timeout`: for the first frame, and for `register` after it.
+    pub hello_timeout: Duration,
+    /// `frame-timeout`: how long a message that has begun may stand still.
+    pub frame_timeout: Duration,
+    /// How often a storage is asked to save what makes its next start quick.
+    pub checkpoint_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            invalidation_queue_size: 100,
+            invalidation_age: None,
+            transaction_timeout: None,
+            client_conflict_resolution: false,
+            msgpack: false,
+            frame_size_max: zeolith_wire::FRAME_SIZE_MAX,
+            hello_timeout: Duration::from_secs(30),
+            frame_timeout: Duration::from_secs(60),
+            checkpoint_interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// A storage and the name by which clients ask for it.
+pub struct NamedStorage {
+    /// Lower case, as ZConfig makes section names.
+    pub name: String,
+    /// What it serves.
+    pub storage: Arc<dyn Storage>,
+}
