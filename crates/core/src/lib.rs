@@ -17,7 +17,7 @@ mod transaction;
 pub use coordinator::{Coordinator, Expired, Grant, Lock, Now};
 pub use counters::Counters;
 pub use locks::LockSet;
-pub use publication::{Lagged, Publication, PublicationLog};
+pub use publication::{Lagged, Publication, PublicationLog, time_away};
 pub use session::{Access, Answer, Caller, CloseReason, Outbox, Read, Session, Step, Verdict, load_reply};
 pub use transaction::{Abandoned, VoteRequest};
 

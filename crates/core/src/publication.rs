@@ -9,8 +9,9 @@ use crate::SessionId;
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
+    time::Duration,
 };
-use zeolith_types::{Oid, Tid};
+use zeolith_types::{Oid, Tid, Timestamp};
 
 /// One transaction that became visible.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,10 +22,6 @@ pub struct Publication {
     pub oids: Arc<[Oid]>,
     /// Whose transaction it was; that session gets its reply instead of a notice.
     pub committer: Option<SessionId>,
-    /// Number of objects afterwards.
-    pub length: u64,
-    /// Bytes afterwards.
-    pub size: u64,
 }
 
 /// The newest publications of one storage, in the order of their tids.
@@ -50,7 +47,7 @@ impl PublicationLog {
     pub fn new(queue_size: usize, last: Tid, remembered: Vec<(Tid, Vec<Oid>)>) -> Self {
         let mut log = Self { entries: VecDeque::new(), complete_after: last, queue_size, oids: 0 };
         for (tid, oids) in remembered {
-            log.push(Publication { tid, oids: oids.into(), committer: None, length: 0, size: 0 });
+            log.push(Publication { tid, oids: oids.into(), committer: None });
         }
         // What the storage remembered is complete only after its oldest entry; sessions start at `last`.
         log
@@ -121,6 +118,13 @@ impl PublicationLog {
     }
 }
 
+/// How long a client has been away that knows everything up to `last`. The option `invalidation-age` bounds
+/// it (spec 2.5: measured from now, whatever the reference's documents say).
+#[must_use]
+pub fn time_away(last: Tid, now: Timestamp) -> Duration {
+    now.since_epoch().saturating_sub(Timestamp::from_tid(last).since_epoch())
+}
+
 /// A session may lag this many transactions behind before it is cut off...
 const ENTRIES_MAX: usize = 10_000;
 
@@ -136,8 +140,6 @@ mod tests {
             tid: Tid::new(tid),
             oids: oids.iter().map(|oid| Oid::new(*oid)).collect(),
             committer: None,
-            length: 0,
-            size: 0,
         }
     }
 

@@ -145,8 +145,8 @@ pub enum CloseReason {
 pub trait Outbox {
     /// Somebody else's transaction became visible.
     fn invalidate(&mut self, publication: &Publication);
-    /// The sizes after the client's own commit.
-    fn info(&mut self, length: u64, size: u64);
+    /// The client's own commit became visible: it is told the storage's sizes before its reply.
+    fn info(&mut self);
     /// The result of a call.
     fn reply(&mut self, id: &MessageId, reply: &Reply);
     /// The failure of a call.
@@ -527,7 +527,7 @@ impl Session {
             return;
         }
         if let Some(Transaction { phase: Phase::Finishing { call }, .. }) = self.end() {
-            out.info(publication.length, publication.size);
+            out.info();
             if !call.one_way {
                 out.reply(&call.id, &Reply::Tid(publication.tid));
             }

@@ -28,7 +28,7 @@ use zeolith_core::{
     VoteRequest, load_reply,
 };
 use zeolith_storage::{ConflictPolicy, Patience, StorageError, Voted};
-use zeolith_types::{MessageId, Notice, Oid, Refusal, Reply, Tid};
+use zeolith_types::{MessageId, Notice, Oid, Refusal, Reply, StorageInfo, Tid};
 use zeolith_wire::{Encoding, Hello, Incoming, WireError};
 
 /// What all connections of a server share.
@@ -502,7 +502,7 @@ impl Conversation {
         if self.session.is_behind(through)
             && let Some(host) = &self.host
         {
-            let mut out = Output { out, encoding: self.encoding };
+            let mut out = Output { out, encoding: self.encoding, host: self.host.as_deref() };
             self.session.deliver(&host.log(), through, &mut out).map_err(Ended::Core)?;
         }
         Ok(())
@@ -522,7 +522,7 @@ impl Conversation {
 
     fn answer_as_of(&mut self, answer: Answer, as_of: Tid, out: &mut Vec<u8>) -> Result<(), Ended> {
         self.catch_up(as_of, out)?;
-        let mut out = Output { out, encoding: self.encoding };
+        let mut out = Output { out, encoding: self.encoding, host: self.host.as_deref() };
         self.session.answer(answer, &mut out).map_err(Ended::Core)
     }
 
@@ -553,6 +553,7 @@ enum Changes {
 struct Output<'a> {
     out: &'a mut Vec<u8>,
     encoding: Encoding,
+    host: Option<&'a Host>,
 }
 
 impl Outbox for Output<'_> {
@@ -561,8 +562,11 @@ impl Outbox for Output<'_> {
         zeolith_wire::encode_notice(self.encoding, &notice, self.out);
     }
 
-    fn info(&mut self, length: u64, size: u64) {
-        zeolith_wire::encode_notice(self.encoding, &Notice::Info { length, size }, self.out);
+    fn info(&mut self) {
+        if let Some(host) = self.host {
+            let StorageInfo { length, size, .. } = host.storage.info();
+            zeolith_wire::encode_notice(self.encoding, &Notice::Info { length, size }, self.out);
+        }
     }
 
     fn reply(&mut self, id: &MessageId, reply: &Reply) {

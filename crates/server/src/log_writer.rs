@@ -44,7 +44,6 @@ fn write(host: &Host, batch: Vec<Finish>) {
     let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
     let results = host.storage.finish(&ids, host.clock.now().time);
     assert_eq!(results.len(), batch.len(), "a storage answers for every transaction");
-    let info = host.storage.info();
     let mut last = None;
     let mut failed = Vec::new();
     let mut log = host.log_mut();
@@ -52,13 +51,7 @@ fn write(host: &Host, batch: Vec<Finish>) {
         match result {
             Ok(tid) => {
                 last = Some(tid);
-                log.append(Publication {
-                    tid,
-                    oids: finish.changed.into(),
-                    committer: Some(finish.session),
-                    length: info.length,
-                    size: info.size,
-                });
+                log.append(Publication { tid, oids: finish.changed.into(), committer: Some(finish.session) });
             }
             Err(error) => failed.push((finish.session, error)),
         }

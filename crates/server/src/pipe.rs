@@ -148,9 +148,10 @@ mod tests {
             assert_eq!(pipe.incoming.buffered(), 0);
             pipe.progress().await.unwrap();
         }
-        while pipe.incoming.buffered() == 0 || pipe.written < pipe.outgoing.len() {
+        while pipe.incoming.buffered() == 0 {
             pipe.progress().await.unwrap();
         }
+        pipe.flush(Duration::from_secs(10)).await;
         reader.await.unwrap();
     }
 }
