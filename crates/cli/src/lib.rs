@@ -1,1 +1,18 @@
 //! The zeolith command and the drop-in command names, a file for each subcommand.
+//!
+//! [`settings`] turns a configuration file into types, `eventlog` writes what the crates below log, and
+//! `service` runs a server from its first look at the address to its exit code. The binaries call
+//! [`zeolith::main`] and [`runzeo::main`].
+
+mod check_config;
+mod eventlog;
+mod getopt;
+mod open;
+mod output;
+mod pid_file;
+pub mod runzeo;
+mod serve;
+mod service;
+pub mod settings;
+mod status;
+pub mod zeolith;

@@ -1,2 +1,7 @@
 //! The `zeolith` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zeolith_cli::zeolith::main(std::env::args_os().collect())
+}

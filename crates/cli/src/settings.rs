@@ -1,0 +1,221 @@
+//! From a configuration file to typed settings of a server.
+//!
+//! The only place that knows the names of sections and keys. What comes out can be acted upon without
+//! a further look at the file.
+
+mod logging;
+mod schema;
+mod values;
+
+use std::{path::PathBuf, time::Duration};
+use zeolith_config::{Checked, ConfigError, Document, SocketAddress, System, check};
+use zeolith_server::Address;
+
+pub use crate::eventlog::LogSettings;
+
+/// What a configuration file says.
+#[derive(Debug)]
+pub struct ServerSettings {
+    /// `address`.
+    pub address: Address,
+    /// The other keys of `<zeo>`.
+    pub server: zeolith_server::Settings,
+    /// `pid-filename`.
+    pub pid_file: Option<PathBuf>,
+    /// The storage sections in the order of the file.
+    pub storages: Vec<StorageSettings>,
+    /// `<eventlog>`.
+    pub event_log: Option<LogSettings>,
+}
+
+/// One storage section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StorageSettings {
+    /// The name of the section, or 1 for the one without a name.
+    pub name: String,
+    /// What is behind it.
+    pub kind: StorageKind,
+}
+
+/// A kind of storage that can be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageKind {
+    /// `<filestorage>`.
+    File(FileSettings),
+    /// `<mappingstorage>`, with the name that it tells its clients.
+    Memory(String),
+}
+
+/// The keys of `<filestorage>`. How it is packed is decided when packing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileSettings {
+    /// `path`.
+    pub path: PathBuf,
+    /// `create`: throw away what is there.
+    pub create: bool,
+    /// `read-only`.
+    pub read_only: bool,
+    /// `quota` in bytes.
+    pub quota: Option<u64>,
+    /// `pack-gc`.
+    pub pack_gc: bool,
+    /// `pack-keep-old`.
+    pub pack_keep_old: bool,
+}
+
+impl FileSettings {
+    /// A file with every other key left out.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Self { path, create: false, read_only: false, quota: None, pack_gc: true, pack_keep_old: true }
+    }
+}
+
+impl StorageKind {
+    /// The class that the reference has for it.
+    pub fn class(&self) -> &'static str {
+        match self {
+            Self::File(_) => "FileStorage",
+            Self::Memory(_) => "MappingStorage",
+        }
+    }
+}
+
+/// Reads a configuration file, with values from the command line in place of its own.
+///
+/// # Errors
+/// Names the file, the line and what is wrong with it.
+pub fn load(location: &str, overrides: &[String]) -> Result<ServerSettings, ConfigError> {
+    let mut document = zeolith_config::load(location, &System)?;
+    document.apply_overrides(overrides)?;
+    from_document(&document)
+}
+
+fn from_document(document: &Document) -> Result<ServerSettings, ConfigError> {
+    if let Some(import) = document.imports.first() {
+        let message = format!(
+            "%import {} is not supported: it loads Python code, which this server can't run",
+            import.package
+        );
+        return Err(ConfigError::at(&import.position, message));
+    }
+    let top = check(document, &schema::SERVER, &System)?;
+    let zeo = top.sections_of("zeo").next().expect("the schema requires <zeo>");
+    let storages = top.sections.iter().filter_map(|section| Some((section.name.clone(), storage(section)?)));
+    let storages: Vec<_> =
+        storages.map(|(name, kind)| kind.map(|kind| (name, kind))).collect::<Result<_, _>>()?;
+    Ok(ServerSettings {
+        address: zeo.address("address").map(listen_address).expect("the schema requires an address"),
+        server: server(zeo)?,
+        pid_file: zeo.path("pid-filename").map(PathBuf::from),
+        storages: named(storages).map_err(ConfigError::new)?,
+        event_log: top.sections_of("eventlog").next().map(logging::event_log).transpose()?,
+    })
+}
+
+/// The address to listen on; a host without a port gets any free one.
+pub fn listen_address(address: &SocketAddress) -> Address {
+    match address {
+        SocketAddress::Unix(path) => Address::Unix(path.clone()),
+        SocketAddress::Inet(inet) => {
+            Address::Tcp { host: inet.host.clone(), port: inet.port.unwrap_or_default() }
+        }
+    }
+}
+
+fn server(zeo: &Checked) -> Result<zeolith_server::Settings, ConfigError> {
+    let bad = |key, message: &str| zeo.key_error(key, message);
+    let queue_size = zeo.integer("invalidation-queue-size").unwrap_or(100);
+    let queue_size =
+        usize::try_from(queue_size).ok().filter(|size| *size <= QUEUE_SIZE_MAX).ok_or_else(|| {
+            bad(
+                "invalidation-queue-size",
+                &format!("invalidation-queue-size must be from 0 to {QUEUE_SIZE_MAX}"),
+            )
+        })?;
+    let age = zeo.float("invalidation-age").map(|age| {
+        if age.is_nan() {
+            return Err(bad("invalidation-age", "invalidation-age is not a number"));
+        }
+        Ok(seconds(age.max(0.0)))
+    });
+    let timeout = zeo.integer("transaction-timeout").map(|timeout| {
+        let message = "transaction-timeout must be at least 1 second; leave it out for no timeout";
+        u32::try_from(timeout)
+            .ok()
+            .filter(|timeout| *timeout > 0)
+            .ok_or_else(|| bad("transaction-timeout", message))
+    });
+    Ok(zeolith_server::Settings {
+        read_only: zeo.boolean("read-only").unwrap_or(false),
+        invalidation_queue_size: queue_size,
+        invalidation_age: age.transpose()?,
+        transaction_timeout: timeout.transpose()?.map(|timeout| Duration::from_secs(timeout.into())),
+        client_conflict_resolution: zeo.boolean("client-conflict-resolution").unwrap_or(false),
+        msgpack: zeo.boolean("msgpack").unwrap_or_else(msgpack_from_environment),
+        ..zeolith_server::Settings::default()
+    })
+}
+
+/// What stands for the key `msgpack` where it is not given.
+pub fn msgpack_from_environment() -> bool {
+    std::env::var_os("ZEO_MSGPACK").is_some_and(|value| !value.is_empty())
+}
+
+/// A number of seconds as a duration; more than a century is a century.
+pub fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).map_or(CENTURY, |duration| duration.min(CENTURY))
+}
+
+/// What a section describes, if it is a storage.
+fn storage(section: &Checked) -> Option<Result<StorageKind, ConfigError>> {
+    match section.kind {
+        "filestorage" => Some(file_storage(section).map(StorageKind::File)),
+        "mappingstorage" => {
+            let name = section.text("name").unwrap_or_default().to_owned();
+            Some(Ok(StorageKind::Memory(name)))
+        }
+        _ => None,
+    }
+}
+
+fn file_storage(section: &Checked) -> Result<FileSettings, ConfigError> {
+    let quota = section.integer("quota").map(|quota| {
+        u64::try_from(quota).map_err(|_| section.key_error("quota", "quota can't be less than zero"))
+    });
+    let settings = FileSettings {
+        path: section.path("path").map(PathBuf::from).expect("the schema requires a path"),
+        create: section.boolean("create").unwrap_or(false),
+        read_only: section.boolean("read-only").unwrap_or(false),
+        quota: quota.transpose()?,
+        pack_gc: section.boolean("pack-gc").unwrap_or(true),
+        pack_keep_old: section.boolean("pack-keep-old").unwrap_or(true),
+    };
+    if settings.path.as_os_str().is_empty() {
+        return Err(section.key_error("path", "path is empty: name the file of the storage"));
+    }
+    if settings.create && settings.read_only {
+        return Err(section.key_error("create", "can't create a read-only file"));
+    }
+    Ok(settings)
+}
+
+/// Gives the one storage without a name the name 1.
+fn named(storages: Vec<(Option<String>, StorageKind)>) -> Result<Vec<StorageSettings>, &'static str> {
+    let unnamed = storages.iter().filter(|(name, _)| name.is_none()).count();
+    if unnamed > 1 {
+        return Err("No more than one storage may be unnamed.");
+    }
+    if unnamed == 1 && storages.iter().any(|(name, _)| name.as_deref() == Some("1")) {
+        return Err("Can't have an unnamed storage and a storage named 1.");
+    }
+    let name = |name: Option<String>| name.unwrap_or_else(|| "1".to_owned());
+    Ok(storages.into_iter().map(|(given, kind)| StorageSettings { name: name(given), kind }).collect())
+}
+
+/// Each remembered transaction costs memory as long as the server runs.
+const QUEUE_SIZE_MAX: usize = 1_000_000;
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86400);
+
+#[cfg(test)]
+mod tests;

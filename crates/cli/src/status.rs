@@ -1,0 +1,212 @@
+//! `zeolith status`: asks a server how it is (`ruok`) and shows the answer.
+//!
+//! Ends with 0 if the server answers, 1 if it answers that it serves nothing, 2 if it does not answer.
+
+use crate::output::{complain, say};
+use serde_json::{Map, Value};
+use std::{
+    io::{self, Read, Write},
+    net::{TcpStream, ToSocketAddrs},
+    os::unix::net::UnixStream,
+    process::ExitCode,
+    time::Duration,
+};
+use zeolith_config::SocketAddress;
+
+/// The options of `zeolith status`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The server: PORT, HOST:PORT, [IPV6]:PORT, or the path of a Unix socket
+    address: String,
+    /// Print the answer as it is
+    #[arg(long)]
+    json: bool,
+    /// How long to wait for the server
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+}
+
+/// Asks and shows.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    let timeout = Duration::from_secs(options.timeout.into());
+    let answer = match ask(&options.address, timeout) {
+        Ok(answer) => answer,
+        Err(message) => {
+            complain(format!("Error: {message}"));
+            return ExitCode::from(2);
+        }
+    };
+    if options.json {
+        say(Value::Object(answer.clone()).to_string());
+    } else if !answer.is_empty() {
+        say(table(&options.address, &answer));
+    }
+    if answer.is_empty() {
+        complain("No storages");
+        return ExitCode::from(1);
+    }
+    ExitCode::SUCCESS
+}
+
+fn ask(address: &str, timeout: Duration) -> Result<Map<String, Value>, String> {
+    let mut stream =
+        connect(address, timeout).map_err(|error| format!("can't connect to {address}: {error}"))?;
+    let mut talk = || -> io::Result<Vec<u8>> {
+        stream.write_all(b"\0\0\0\x04ruok")?;
+        // The server says first what it speaks, to everybody.
+        read_frame(&mut *stream)?;
+        read_frame(&mut *stream)
+    };
+    let answer = talk().map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),
+            io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("{address} is no ZEO server, or not well: {what}")
+    })?;
+    match serde_json::from_slice(&answer) {
+        Ok(Value::Object(answer)) => Ok(answer),
+        _ => Err(format!("{address} is no ZEO server: its answer is not a JSON object")),
+    }
+}
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
+fn connect(address: &str, timeout: Duration) -> io::Result<Box<dyn Stream>> {
+    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
+    match SocketAddress::parse(address, "127.0.0.1").map_err(invalid)? {
+        SocketAddress::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(timeout))?;
+            stream.set_write_timeout(Some(timeout))?;
+            Ok(Box::new(stream))
+        }
+        SocketAddress::Inet(inet) => {
+            let port = inet.port.ok_or_else(|| invalid("the port is missing".to_owned()))?;
+            let mut last = invalid("the host has no address".to_owned());
+            for address in (inet.host.as_str(), port).to_socket_addrs()? {
+                match TcpStream::connect_timeout(&address, timeout) {
+                    Ok(stream) => {
+                        stream.set_read_timeout(Some(timeout))?;
+                        stream.set_write_timeout(Some(timeout))?;
+                        return Ok(Box::new(stream));
+                    }
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+fn read_frame(stream: &mut dyn Stream) -> io::Result<Vec<u8>> {
+    let mut size = [0; 4];
+    stream.read_exact(&mut size)?;
+    let size = u32::from_be_bytes(size);
+    if size > ANSWER_SIZE_MAX {
+        return Err(io::Error::other(format!("it announces an answer of {size} bytes")));
+    }
+    let mut content = Vec::new();
+    stream.take(size.into()).read_to_end(&mut content)?;
+    if content.len() < size as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(content)
+}
+
+/// The answer for people: a line for each value, with what it means in plain words.
+fn table(address: &str, answer: &Map<String, Value>) -> String {
+    let mut lines = vec![format!("{address} is a ZEO server.")];
+    for (name, status) in answer {
+        let of = |key: &str| match status.get(key) {
+            None | Some(Value::Null) => "-".to_owned(),
+            Some(Value::String(text)) => text.chars().filter(|c| !c.is_control()).collect(),
+            Some(other) => other.to_string(),
+        };
+        let name: String = name.chars().filter(|c| !c.is_control()).collect();
+        let last = of("last-transaction");
+        let last =
+            if last.bytes().all(|b| b == b'0') { "none: the storage is empty".to_owned() } else { last };
+        let timeout = match status.get("timeout-thread-is-alive") {
+            Some(Value::Bool(true)) => "set",
+            Some(Value::Bool(false)) => "set, but nobody watches it",
+            _ => "none",
+        };
+        lines.push(format!("\nstorage '{name}'"));
+        let rows = [
+            ("clients", of("connections")),
+            ("loads", of("loads")),
+            ("stores", of("stores")),
+            ("commits", of("commits")),
+            ("aborts", of("aborts")),
+            ("conflicts", format!("{}, {} resolved", of("conflicts"), of("conflicts_resolved"))),
+            ("transactions", format!("{} under way, {} waiting", of("active_txns"), of("waiting"))),
+            ("locked since", of("lock_time")),
+            ("timeout", timeout.to_owned()),
+            ("last transaction", last),
+            ("running since", of("start")),
+        ];
+        lines.extend(rows.iter().map(|(label, value)| format!("  {label:<18}{value}")));
+    }
+    lines.join("\n")
+}
+
+const ANSWER_SIZE_MAX: u32 = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{net::TcpListener, thread};
+
+    /// A server that sends these bytes to whoever connects, once.
+    fn server(answer: &'static [u8]) -> (String, thread::JoinHandle<Vec<u8>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let thread = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut question = [0; 8];
+            stream.read_exact(&mut question).unwrap();
+            stream.write_all(answer).unwrap();
+            question.to_vec()
+        });
+        (address, thread)
+    }
+
+    fn asked(answer: &'static [u8]) -> Result<Map<String, Value>, String> {
+        let (address, thread) = server(answer);
+        let result = ask(&address, Duration::from_secs(5));
+        assert_eq!(thread.join().unwrap(), b"\0\0\0\x04ruok");
+        result.map_err(|message| message.replace(&address, "HERE"))
+    }
+
+    #[test]
+    fn the_answer_follows_what_the_server_speaks() {
+        let answer = asked(b"\0\0\0\x02Z5\0\0\0\x15{\"1\": {\"commits\": 3}}").unwrap();
+        let text = table("HERE", &answer);
+        assert!(text.starts_with("HERE is a ZEO server.\n\nstorage '1'\n"), "{text}");
+        assert!(text.contains("  commits           3\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_server_is_called_so() {
+        let message = asked(b"\0\0\0\x02Z5").unwrap_err();
+        assert_eq!(message, "HERE is no ZEO server, or not well: it closed the connection");
+        let message = asked(b"HTTP/1.1 400 Bad Request\r\n").unwrap_err();
+        assert!(message.contains("it announces an answer of 1213486160 bytes"), "{message}");
+        let message = asked(b"\0\0\0\x02Z5\0\0\0\x02[]").unwrap_err();
+        assert_eq!(message, "HERE is no ZEO server: its answer is not a JSON object");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let message = ask(&address, Duration::from_secs(5)).unwrap_err();
+        assert!(message.starts_with(&format!("can't connect to {address}: ")), "{message}");
+        let message = ask("localhost", Duration::from_secs(5)).unwrap_err();
+        assert_eq!(message, "can't connect to localhost: the port is missing");
+    }
+}
