@@ -70,15 +70,31 @@ impl Index {
     /// Enters many positions at once, in rising order of oids: dense runs go straight into pages.
     pub(crate) fn set_run(&self, run: &[(Oid, u64)]) {
         for group in run.chunk_by(|a, b| split(a.0.get()).0 == split(b.0.get()).0) {
-            if let Some((first, _)) = group.first()
-                && group.len() >= PAGE_OBJECTS_MIN
-            {
-                self.make_page(split(first.get()).0);
-            }
-            for (oid, position) in group {
-                self.set(*oid, *position);
+            if group.len() < PAGE_OBJECTS_MIN || !self.set_page(group) {
+                group.iter().for_each(|(oid, position)| self.set(*oid, *position));
             }
         }
+    }
+
+    /// Makes a page of objects that all belong there, unless there is something on it already.
+    fn set_page(&self, group: &[(Oid, u64)]) -> bool {
+        let Some((last, _)) = group.last() else { return true };
+        let (number, _) = split(last.get());
+        let mut sparse = self.sparse.write().unwrap_or_else(PoisonError::into_inner);
+        let is_new = self.pages.get(number).is_none()
+            && !sparse.far.contains_key(&number)
+            && sparse.objects.range(page_range(number)).next().is_none();
+        if !is_new {
+            return false;
+        }
+        let page = Page::of(group.iter().map(|(oid, position)| (split(oid.get()).1, *position)));
+        if let Err(page) = self.pages.put(number, page) {
+            sparse.far.insert(number, page);
+        }
+        self.promotions.fetch_add(1, Ordering::Relaxed);
+        self.count.fetch_add(group.len() as u64, Ordering::Relaxed);
+        self.oid_max.fetch_max(last.get(), Ordering::Relaxed);
+        true
     }
 
     /// How many objects have a position.
@@ -108,13 +124,6 @@ impl Index {
             self.promote(&mut sparse, number);
         }
         previous
-    }
-
-    fn make_page(&self, number: u64) {
-        let mut sparse = self.sparse.write().unwrap_or_else(PoisonError::into_inner);
-        if self.pages.get(number).is_none() && !sparse.far.contains_key(&number) {
-            self.promote(&mut sparse, number);
-        }
     }
 
     /// Gives a page to objects of the map. The map is locked, so nobody sees them in neither place.

@@ -93,7 +93,12 @@ fn check_records(
         };
         // An object that is stored twice in the transaction is indexed at its last record.
         let indexed = index.get(header.oid).unwrap_or(0);
-        if indexed < at || indexed >= records.end {
+        let mut is_later_record = || -> Result<bool> {
+            let there = window.record_header(indexed)?;
+            Ok(indexed > at
+                && there.is_some_and(|there| (there.oid, there.transaction) == (header.oid, transaction)))
+        };
+        if indexed != at && !is_later_record().map_err(|error| error.to_string())? {
             return Err(format!("{} is at {at}, the index says {indexed}", header.oid));
         }
         checked += 1;

@@ -179,11 +179,17 @@ fn decode_group(prefix: u64, blob: &[u8], end: u64, run: &mut Vec<(Oid, u64)>) -
     }
     let (suffixes, positions) = blob.split_at(count * 2);
     run.clear();
-    for (suffix, position) in suffixes.chunks_exact(2).zip(positions.chunks_exact(6)) {
-        let (oid, position) = (Oid::new(prefix << 16 | number_of(suffix)), number_of(position));
-        if run.last().is_some_and(|(last, _)| *last >= oid) {
+    run.reserve(count);
+    let mut last = None;
+    for (suffix, position) in suffixes.as_chunks::<2>().0.iter().zip(positions.as_chunks::<6>().0) {
+        let [a, b, c, d, e, f] = *position;
+        let position = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        let suffix = u16::from_be_bytes(*suffix);
+        let oid = Oid::new(prefix << 16 | u64::from(suffix));
+        if last.is_some_and(|last| last >= suffix) {
             return Err(Unreadable("its oids do not rise".into()));
         }
+        last = Some(suffix);
         if position == 0 || position >= end {
             return Err(Unreadable(format!("{oid} is at {position}, past the end of what it covers")));
         }

@@ -25,6 +25,17 @@ impl Default for Page {
 }
 
 impl Page {
+    /// A page with these positions at their places.
+    pub(super) fn of(entries: impl Iterator<Item = (usize, u64)>) -> Self {
+        let mut positions: Box<[AtomicU64]> = (0..PAGE_SIZE).map(|_| AtomicU64::new(0)).collect();
+        for (slot, position) in entries {
+            if let Some(place) = positions.get_mut(slot) {
+                *place.get_mut() = position;
+            }
+        }
+        Self(positions)
+    }
+
     pub(super) fn get(&self, slot: usize) -> Option<u64> {
         let position = self.0.get(slot)?.load(Ordering::Acquire);
         (position != 0).then_some(position)
