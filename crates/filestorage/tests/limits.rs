@@ -1,0 +1,77 @@
+//! What does not fit the format, or what an operator does not want, is refused at the vote.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use support::{Folder, set, store};
+use zeolith_filestorage::Options;
+use zeolith_storage::{Storage, StorageError, WriteSet};
+use zeolith_types::{Oid, Tid};
+
+#[test]
+fn texts_that_are_too_long_are_refused_in_the_words_of_the_reference() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let long = || vec![b'x'; 65_536].into();
+    let fits = || vec![b'x'; 65_535].into();
+    let cases = [
+        ("user name too long", WriteSet { user: long(), ..WriteSet::default() }),
+        ("description too long", WriteSet { description: long(), ..WriteSet::default() }),
+        ("too much extension data", WriteSet { extension: long(), ..WriteSet::default() }),
+    ];
+    for (words, writes) in cases {
+        let StorageError::Format(text) = database.vote(writes).unwrap_err() else { panic!("{words}") };
+        assert_eq!(text, words);
+    }
+    let (user, description, extension) = (fits(), fits(), fits());
+    database.commit_set(WriteSet { user, description, extension, ..WriteSet::default() }).unwrap();
+    assert_eq!(database.storage.info().size, 4 + 23 + 3 * 65_535 + 8);
+}
+
+#[test]
+fn a_status_that_would_hide_or_cut_off_the_transaction_is_refused() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    for status in [b'c', b'u', b'x', 0xff] {
+        let writes = WriteSet { status, ..WriteSet::default() };
+        assert!(matches!(database.vote(writes), Err(StorageError::Format(_))));
+    }
+    let writes = WriteSet { tid: Some(Tid::new(u64::MAX)), ..WriteSet::default() };
+    assert!(matches!(database.vote(writes), Err(StorageError::Format(_))));
+    assert!(matches!(database.vote(set(vec![store(1, Tid::ZERO, b"")])), Err(StorageError::Format(_))));
+}
+
+#[test]
+fn a_quota_ends_the_growth_and_counts_what_is_voted() {
+    let folder = Folder::new();
+    let options = Options { quota: Some(5_000), ..Options::default() };
+    let (database, _) = folder.try_open(options).unwrap();
+    let write = |oid| set(vec![store(oid, Tid::ZERO, &[1; 2_000])]);
+    let waiting = database.vote(write(1)).unwrap();
+    database.commit_set(write(2)).unwrap();
+    // A record may begin below the quota and end beyond.
+    database.commit_set(write(3)).unwrap();
+    assert!(matches!(database.vote(write(4)), Err(StorageError::Quota { quota: 5_000 })));
+    database.finish(waiting).unwrap();
+    database.storage.abort(waiting);
+    assert!(database.vote(set(vec![])).is_ok());
+}
+
+#[test]
+fn a_brought_tid_below_the_last_one_is_kept_and_hides_nothing() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let first = database.commit(vec![store(1, Tid::ZERO, b"one")]);
+    let earlier = Tid::new(first.get() - 1000);
+    let writes = set(vec![store(2, Tid::ZERO, b"from the past")]);
+    assert_eq!(database.commit_set(WriteSet { tid: Some(earlier), ..writes }).unwrap(), earlier);
+    assert_eq!(database.storage.last_transaction(), first);
+    assert_eq!(database.current(2).unwrap(), b"from the past");
+    let third = database.commit(vec![store(1, first, b"two")]);
+    assert!(third > first);
+    drop(database);
+    let (database, report) = folder.open();
+    assert_eq!((report.findings.len(), report.last_tid), (1, third));
+    assert_eq!(database.current(2).unwrap(), b"from the past");
+    assert_eq!(database.storage.current_tid(Oid::new(1), zeolith_storage::Patience::Wait).unwrap(), third);
+}
