@@ -77,11 +77,14 @@ fn log_report(file: &FileSettings, report: &OpenReport) {
         tracing::warn!(target: "ZODB.FileStorage", "{path}: {} more findings", report.findings_omitted);
     }
     let OpenReport { objects, size, scanned, duration, .. } = report;
-    tracing::info!(
-        target: "ZODB.FileStorage",
-        "opened {path}: {objects} objects, {size} bytes, {scanned} of them scanned, in {:.3} s",
-        duration.as_secs_f64()
-    );
+    let seconds = duration.as_secs_f64();
+    let summary = format!("{objects} objects, {size} bytes, {scanned} of them scanned, in {seconds:.3} s");
+    if *scanned >= SCAN_WORTH_TELLING {
+        tracing::info!(target: "ZODB.FileStorage", "opened {path}: {summary}");
+    } else {
+        // At BLATHER: tests compare the INFO lines of a quick start with those of the reference.
+        tracing::debug!(target: "ZODB.FileStorage", level_number = 15_u64, "opened {path}: {summary}");
+    }
 }
 
 /// A scan of less is over before anybody asks.
