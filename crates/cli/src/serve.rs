@@ -118,8 +118,8 @@ Zeolith {version} serves {path} on {listening}.
 
 From Python:
     import ZEO
-    connection = ZEO.connection({python})            # a ZODB connection: connection.root()
-    storage = ZEO.ClientStorage.ClientStorage({python})   # or the storage, for ZODB.DB(storage)
+    connection = ZEO.connection({python})   # a ZODB connection: connection.root()
+    storage = ZEO.client({python})          # or the storage: ZODB.DB(storage)
 
 In zope.conf, or any ZODB configuration:
     <zodb_db main>
