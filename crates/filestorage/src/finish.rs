@@ -47,6 +47,9 @@ impl FileStorage {
             return Err(read_only());
         }
         let state = self.state.load();
+        if state.tid > Tid::MAX {
+            return Err(StorageError::Format(format!("no tid could come after the last one, {}", state.tid)));
+        }
         let (end, ahead) = {
             let ledger = guard(&self.ledger);
             ledger.check()?;

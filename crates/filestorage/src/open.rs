@@ -133,6 +133,15 @@ impl Opening<'_> {
             (false, false) => Access::WriteOrCreate,
         };
         let file = self.disk.open(self.path, access).map_err(|error| self.io("opening", error))?;
+        if self.options.create {
+            // What it says may one day seem to fit the new file.
+            match self.disk.remove(&with_suffix(self.path, ".index")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.io("emptying", error));
+                }
+                _ => {}
+            }
+        }
         let data = DataFile { file, path: self.path.to_path_buf() };
         let len = data.file.len().map_err(|error| data.io("reading", error))?;
         if len == 0 {

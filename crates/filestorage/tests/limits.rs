@@ -75,3 +75,24 @@ fn a_brought_tid_below_the_last_one_is_kept_and_hides_nothing() {
     assert_eq!(database.current(2).unwrap(), b"from the past");
     assert_eq!(database.storage.current_tid(Oid::new(1), zeolith_storage::Patience::Wait).unwrap(), third);
 }
+
+#[test]
+fn a_large_record_is_not_believed_beyond_its_transaction() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let first = database.commit(vec![store(1, Tid::ZERO, &[1; 100])]);
+    let second = database.commit(vec![store(2, Tid::ZERO, &[2; 3 << 20])]);
+    database.commit(vec![store(3, Tid::ZERO, &[3; 3 << 20])]);
+    assert!(first < second);
+    database.storage.close().unwrap();
+    drop(database);
+    // The second record claims a part of the third; nothing is scanned, so nobody has noticed yet.
+    let mut bytes = folder.bytes();
+    let record = 4 + (23 + 42 + 100 + 8) + 23;
+    bytes[record + 34..record + 42].copy_from_slice(&(4_u64 << 20).to_be_bytes());
+    std::fs::write(folder.path(), bytes).unwrap();
+    let (database, report) = folder.open();
+    assert_eq!(report.scanned, 0);
+    let load = database.storage.load_before(Oid::new(2), Tid::MAX, zeolith_storage::Patience::Wait);
+    assert!(matches!(load, Err(StorageError::Corrupt { at, .. }) if at == record as u64));
+}

@@ -60,7 +60,7 @@ pub fn history_goes_from_the_newest_backwards(subject: &Subject) {
 
 /// From one byte to several megabytes, in one transaction.
 pub fn a_record_of_any_size_comes_back_whole(subject: &Subject) {
-    let sizes = [1, 41, 4053, 4054, 4055, 16_383, 16_384, 70_000, 3_000_000];
+    let sizes = [1, 41, 981, 982, 983, 4053, 4054, 4055, 16_383, 16_384, 70_000, 3_000_000];
     let record = |size: usize| Bytes::from((0..size).map(|n| (n % 251) as u8).collect::<Vec<_>>());
     let writes = sizes.iter().enumerate().map(|(oid, size)| Write::Store {
         oid: Oid::new(oid as u64),
