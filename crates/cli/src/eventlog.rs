@@ -87,6 +87,11 @@ impl EventLog {
         Ok(log)
     }
 
+    /// Waits until what was logged is written, if that can be done in short time.
+    pub(crate) fn flush(&self) {
+        self.queue.flush(FLUSH_TIMEOUT);
+    }
+
     /// Opens the files again, after everything that was logged before is written.
     pub(crate) fn reopen(&self) {
         self.queue.reopen();
@@ -95,10 +100,10 @@ impl EventLog {
 
 impl Drop for EventLog {
     fn drop(&mut self) {
-        self.queue.flush(FLUSH_TIMEOUT);
+        self.flush();
     }
 }
 
 const INFO: u8 = 20;
-/// How long the end of the process waits for a log file that does not take its lines.
+/// How long anybody waits for a log file that does not take its lines.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);

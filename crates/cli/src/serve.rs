@@ -69,7 +69,12 @@ pub(crate) fn run(options: Options) -> ExitCode {
         pid_file: options.pid_file,
         test: false,
     };
-    match service::run(&plan, None, |addresses| say(welcome(&options.path, &plan.address, addresses))) {
+    let ready = |addresses: &[String]| {
+        // On a terminal both streams are one: what was logged before stands before.
+        log.flush();
+        say(welcome(&options.path, &plan.address, addresses));
+    };
+    match service::run(&plan, None, ready) {
         Ok(End::Stopped) => ExitCode::SUCCESS,
         Ok(End::Restart) => ExitCode::from(1),
         Err(failure) => {

@@ -20,6 +20,8 @@ pub(crate) struct Site {
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// Everything said so far, on both streams, in the order in which it arrived.
+    said: Vec<String>,
     pub(crate) address: String,
 }
 
@@ -118,7 +120,7 @@ impl Running {
                 }
             });
         }
-        let mut running = Self { child, lines, address: String::new() };
+        let mut running = Self { child, lines, said: Vec::new(), address: String::new() };
         let line = running.wait_for("listening on ");
         running.address = line.split("listening on ").nth(1).unwrap().to_owned();
         running
@@ -128,16 +130,21 @@ impl Running {
         self.child.id()
     }
 
-    /// The first line from here on that contains the text.
+    /// The first line that contains the text, said already or still to come.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
-        let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(60)) {
-            if line.contains(text) {
-                return line;
+        let mut at = 0;
+        loop {
+            if at == self.said.len() {
+                let Ok(line) = self.lines.recv_timeout(Duration::from_secs(60)) else {
+                    panic!("never said {text:?}, but:\n{}", self.said.join("\n"));
+                };
+                self.said.push(line);
             }
-            seen.push(line);
+            if self.said[at].contains(text) {
+                return self.said[at].clone();
+            }
+            at += 1;
         }
-        panic!("never said {text:?}, but:\n{}", seen.join("\n"));
     }
 
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
@@ -145,13 +152,12 @@ impl Running {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// The exit code, and everything said since the last wait.
+    /// The exit code, and everything said.
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
-        let mut said = Vec::new();
         while let Ok(line) = self.lines.recv_timeout(Duration::from_secs(60)) {
-            said.push(line);
+            self.said.push(line);
         }
-        (self.child.wait().unwrap().code(), said.join("\n"))
+        (self.child.wait().unwrap().code(), self.said.join("\n"))
     }
 }
 
