@@ -1,5 +1,6 @@
 """Files and places that are not as they should be: refused or mended in clear words, and nothing is lost."""
 import os
+import re
 import shutil
 import struct
 
@@ -158,7 +159,8 @@ def test_a_damaged_record_in_the_middle_is_refused_with_its_offset(sound, tmp_pa
     assert not os.path.exists(path + ".tr0"), "nothing was cut off"
     if not servers.is_reference():
         assert "Data.fs" in said
-        assert any(str(offset) in said for offset in (start, first_record(data, start))), said
+        end = starts[len(starts) // 2 + 1]
+        assert any(start <= int(number) <= end for number in re.findall(r"\d+", said)), said
 
 
 def test_a_database_of_python_2_is_refused_by_its_name(sound, tmp_path, refused):

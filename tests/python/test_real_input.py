@@ -85,11 +85,14 @@ def test_a_small_database_is_served_and_goes_back_to_python(small, tmp_path, ser
 
 
 def indexed_up_to(original, index):
-    """Where the index ends that is there after the server opened the file.
+    """Where the index ends, at least, that is there after the server opened the file.
 
-    It writes a new one only after a full scan, which it makes if it finds none.
+    It writes a new one only after a full scan, and not for a file of less than a megabyte.
     """
-    return fsIndex.load(original + ".index.old")["pos"] if index == "old" else os.path.getsize(original)
+    size = os.path.getsize(original)
+    if index == "old":
+        return fsIndex.load(original + ".index.old")["pos"]
+    return size if index == "new" or size > 1 << 20 else 4
 
 
 def assert_every_object_equals(client, path):
@@ -236,17 +239,20 @@ def test_current_records_are_iterated_in_order_of_oid(small, tmp_path, serve, co
     client = connect(serve())
 
     with files.opened(small, read_only=True) as expected:
+        oids = files.oids(expected)
+        existing = [oid for oid in oids if files.current(expected, oid)]
         got = []
-        oid = None
-        while True:
-            # undone creations cannot be told by this call (it raises), so step over them
-            oid, tid, data, following = client.record_iternext(oid)
-            got.append((oid, tid, data))
-            if following is None or files.current(expected, following) is None:
-                break
-            oid = following
-        assert got == [(oid, *reversed(files.current(expected, oid))) for oid in files.oids(expected)[: len(got)]]
-        assert len(got) > 400
+        following = None
+        while following is not None or not got:
+            try:
+                oid, tid, data, following = client.record_iternext(following)
+            except POSKeyError:
+                # Python's server stumbles over an undone creation; step over it
+                assert following not in existing
+                following = next(oid for oid in existing if oid > following)
+            else:
+                got.append((oid, (data, tid)))
+        assert got == [(oid, files.current(expected, oid)) for oid in existing]
 
 
 @pytest.mark.quick
