@@ -47,8 +47,8 @@ impl FileStorage {
             return Err(read_only());
         }
         let state = self.state.load();
-        if state.tid > Tid::MAX {
-            return Err(StorageError::Format(format!("no tid could come after the last one, {}", state.tid)));
+        if let Some(tid) = writes.tid.filter(|tid| *tid <= state.tid) {
+            return Err(not_rising(tid, state.tid));
         }
         let (end, ahead) = {
             let ledger = guard(&self.ledger);
@@ -69,8 +69,8 @@ impl FileStorage {
 
     pub(crate) fn finish_batch(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
         let mut last_tid = guard(&self.last_tid);
-        let (mut batch, start, mut results) = self.take_batch(ids);
-        let end = place(&mut batch, start, *last_tid, now);
+        let (mut batch, start, mut results) = self.take_batch(ids, *last_tid, now);
+        let end = place(&mut batch, start);
         let taken: u64 = batch.iter().map(|placed| placed.prepared.len()).sum();
         let outcome = match batch.is_empty() {
             true => Ok(()),
@@ -101,23 +101,33 @@ impl FileStorage {
         results
     }
 
-    /// The voted transactions of these names, and for each name a result that is `Ok(ZERO)` until it is known.
-    fn take_batch(&self, ids: &[TransactionId]) -> (Vec<Placed>, u64, Vec<Result<Tid>>) {
+    /// The voted transactions of these names with their tids, and for each name a result that is `Ok(ZERO)`
+    /// until it is known.
+    fn take_batch(
+        &self,
+        ids: &[TransactionId],
+        last_tid: Tid,
+        now: Timestamp,
+    ) -> (Vec<Placed>, u64, Vec<Result<Tid>>) {
         let mut ledger = guard(&self.ledger);
-        let mut batch = Vec::with_capacity(ids.len());
-        let results = ids
-            .iter()
-            .map(|id| {
-                ledger.check()?;
-                let prepared = ledger.take(*id);
-                let prepared = prepared.ok_or_else(|| {
-                    StorageError::Format(format!("transaction {} has not been voted", id.0))
-                })?;
-                batch.push(Placed { prepared, tid: Tid::ZERO, position: 0 });
-                Ok(Tid::ZERO)
-            })
-            .collect();
-        (batch, ledger.end, results)
+        let (mut batch, mut last_tid) = (Vec::with_capacity(ids.len()), last_tid);
+        let mut take = |id: &TransactionId| {
+            ledger.check()?;
+            let prepared = ledger.take(*id);
+            let prepared = prepared
+                .ok_or_else(|| StorageError::Format(format!("transaction {} has not been voted", id.0)))?;
+            let tid = prepared.tid.unwrap_or_else(|| now.to_tid().later_than(last_tid));
+            if tid <= last_tid {
+                ledger.release(&prepared);
+                return Err(not_rising(tid, last_tid));
+            }
+            last_tid = tid;
+            batch.push(Placed { prepared, tid, position: 0 });
+            Ok(Tid::ZERO)
+        };
+        let results = ids.iter().map(&mut take).collect();
+        let start = ledger.end;
+        (batch, start, results)
     }
 
     /// Writes a batch with as few calls as can be, and syncs once.
@@ -179,15 +189,16 @@ impl FileStorage {
     }
 }
 
-/// Gives the transactions their tids and positions; the position after the last.
-fn place(batch: &mut [Placed], start: u64, last_tid: Tid, now: Timestamp) -> u64 {
-    let (mut position, mut last_tid) = (start, last_tid);
-    for placed in batch {
-        placed.tid = placed.prepared.tid.unwrap_or_else(|| now.to_tid().later_than(last_tid));
-        last_tid = last_tid.max(placed.tid);
+/// Gives the transactions their positions; the position after the last.
+fn place(batch: &mut [Placed], start: u64) -> u64 {
+    batch.iter_mut().fold(start, |position, placed| {
         placed.position = position;
         placed.prepared.place(placed.tid, position);
-        position += placed.prepared.len();
-    }
-    position
+        position + placed.prepared.len()
+    })
+}
+
+/// Readers, caches and indexes rely on tids that rise, those of restored transactions included.
+fn not_rising(tid: Tid, last_tid: Tid) -> StorageError {
+    StorageError::Format(format!("transaction {tid} does not come after the last one, {last_tid}"))
 }

@@ -63,6 +63,11 @@ impl Ledger {
         }
     }
 
+    /// A transaction that had been taken will not be written.
+    pub(crate) fn release(&mut self, prepared: &Prepared) {
+        self.voted_len -= prepared.len();
+    }
+
     /// Transactions of `len` bytes that had been taken have come to their end, with the file now ending at `end`.
     pub(crate) fn settle(&mut self, len: u64, end: u64) {
         assert!(end >= self.end, "the file never gets shorter");

@@ -14,14 +14,14 @@ use std::{
     io::{self, IoSlice, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Instant, SystemTime},
+    time::Duration,
 };
 use zeolith_disk::{Access, Disk};
 use zeolith_storage::{Result, StorageError};
 use zeolith_types::{Tid, Timestamp};
 
 /// How a database is opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Start with an empty database, whatever is there.
     pub create: bool,
@@ -31,6 +31,9 @@ pub struct Options {
     pub quota: Option<u64>,
     /// Show the database as it was before this transaction; only read-only.
     pub stop: Option<Tid>,
+    /// Tells the time, for the report; without it nobody knows how long opening took, or that a tid is in the
+    /// future.
+    pub clock: Option<fn() -> Timestamp>,
 }
 
 impl FileStorage {
@@ -54,7 +57,8 @@ impl FileStorage {
         options: Options,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Self, OpenReport)> {
-        let begun = Instant::now();
+        let clock = options.clock;
+        let begun = clock.map(|clock| clock());
         options.check()?;
         let lock = match options.read_only {
             true => None,
@@ -64,7 +68,7 @@ impl FileStorage {
         let file = opening.file()?;
         let mut findings = Findings::default();
         let (index, loaded) = opening.load(&file, &mut findings, progress)?;
-        let future = last_tid_in_future(loaded.last_tid);
+        let future = begun.and_then(|now| in_future(loaded.last_tid, now));
         if let Some(finding) = future {
             findings.push(finding);
         }
@@ -92,7 +96,9 @@ impl FileStorage {
             size: loaded.end,
             scanned: loaded.scanned,
             last_tid: loaded.last_tid,
-            duration: begun.elapsed(),
+            duration: begun.zip(clock).map_or(Duration::ZERO, |(begun, clock)| {
+                clock().since_epoch().saturating_sub(begun.since_epoch())
+            }),
         };
         Ok((storage, report))
     }
@@ -242,10 +248,9 @@ impl Opening<'_> {
     }
 }
 
-fn last_tid_in_future(last_tid: Tid) -> Option<Finding> {
-    let now = Timestamp::from(SystemTime::now()).since_epoch();
-    let by = Timestamp::from_tid(last_tid).since_epoch().checked_sub(now)?;
-    (!by.is_zero()).then_some(Finding::InFuture { tid: last_tid, by })
+fn in_future(tid: Tid, now: Timestamp) -> Option<Finding> {
+    let by = Timestamp::from_tid(tid).since_epoch().checked_sub(now.since_epoch())?;
+    (!by.is_zero()).then_some(Finding::InFuture { tid, by })
 }
 
 /// After so many bytes of scanning the index is saved at once.

@@ -20,7 +20,7 @@ pub struct OpenReport {
     pub scanned: u64,
     /// The last transaction.
     pub last_tid: Tid,
-    /// How long it took.
+    /// How long it took, by the clock of the options.
     pub duration: Duration,
 }
 

@@ -58,22 +58,37 @@ fn a_quota_ends_the_growth_and_counts_what_is_voted() {
 }
 
 #[test]
-fn a_brought_tid_below_the_last_one_is_kept_and_hides_nothing() {
+fn a_brought_tid_must_come_after_the_last_one() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let bring = |tid| WriteSet { tid: Some(tid), ..set(vec![store(2, Tid::ZERO, b"copy")]) };
+    let overtaken = database.vote(bring(Tid::new(1000))).unwrap();
+    let first = database.commit(vec![store(1, Tid::ZERO, b"one")]);
+    assert!(matches!(database.vote(bring(first)), Err(StorageError::Format(_))));
+    assert!(matches!(database.finish(overtaken), Err(StorageError::Format(_))));
+    let after = Tid::new(first.get() + 1000);
+    assert_eq!(database.commit_set(bring(after)).unwrap(), after);
+    assert_eq!(database.tids(), [first, after]);
+}
+
+#[test]
+fn a_file_whose_tids_went_back_shows_everything_and_goes_on_after_the_largest() {
     let folder = Folder::new();
     let (database, _) = folder.open();
     let first = database.commit(vec![store(1, Tid::ZERO, b"one")]);
-    let earlier = Tid::new(first.get() - 1000);
-    let writes = set(vec![store(2, Tid::ZERO, b"from the past")]);
-    assert_eq!(database.commit_set(WriteSet { tid: Some(earlier), ..writes }).unwrap(), earlier);
-    assert_eq!(database.storage.last_transaction(), first);
-    assert_eq!(database.current(2).unwrap(), b"from the past");
-    let third = database.commit(vec![store(1, first, b"two")]);
-    assert!(third > first);
+    let start = database.storage.info().size as usize;
+    database.commit(vec![store(2, Tid::ZERO, b"two")]);
     drop(database);
+    let mut bytes = folder.bytes();
+    let earlier = Tid::new(first.get() - 1000);
+    for at in [start, start + 23 + 8] {
+        bytes[at..at + 8].copy_from_slice(&earlier.to_bytes());
+    }
+    folder.put(&bytes);
     let (database, report) = folder.open();
-    assert_eq!((report.findings.len(), report.last_tid), (1, third));
-    assert_eq!(database.current(2).unwrap(), b"from the past");
-    assert_eq!(database.storage.current_tid(Oid::new(1), zeolith_storage::Patience::Wait).unwrap(), third);
+    assert_eq!((report.findings.len(), report.last_tid), (1, first));
+    assert_eq!(database.current(2).unwrap(), b"two");
+    assert!(database.commit(vec![store(1, first, b"three")]) > first);
 }
 
 #[test]

@@ -241,3 +241,15 @@ fn a_deleted_object_stays_deleted_across_openings() {
     let (database, _) = folder.open();
     assert_eq!((database.current(1), database.current(2)), (None, Some(b"two".to_vec())));
 }
+
+#[test]
+fn a_last_tid_in_the_future_is_reported() {
+    let (bytes, _, tids) = three_transactions();
+    let folder = Folder::new();
+    folder.put(&bytes);
+    let clock =
+        || zeolith_types::Timestamp::from_epoch(noon().since_epoch() - std::time::Duration::from_secs(60));
+    let (_, report) = folder.try_open(Options { clock: Some(clock), ..Options::default() }).unwrap();
+    let [Finding::InFuture { tid, by }] = report.findings.as_slice() else { panic!("{report:?}") };
+    assert_eq!((*tid, by.as_secs()), (tids[2], 60));
+}

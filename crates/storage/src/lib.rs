@@ -10,6 +10,7 @@
 //! that forgets.
 
 #[cfg(feature = "contract-tests")]
+#[path = "../tests/contract/mod.rs"]
 pub mod contract;
 mod error;
 pub mod memory;

@@ -1,5 +1,4 @@
 //! The in-memory storage keeps the contract.
-#![cfg(feature = "contract-tests")]
 
 use std::sync::Arc;
 use zeolith_storage::{contract::Subject, memory::MemoryStorage};
