@@ -1,4 +1,5 @@
-//! Writes plain values as zodbpickle's fast pickler does: protocol 3, no memo.
+//! Writes plain values as zodbpickle does: protocol 3, without a memo on the wire (the fast pickler) and
+//! with one in what a storage keeps.
 
 use crate::opcode as op;
 use zeolith_types::Value;
@@ -11,6 +12,8 @@ use zeolith_types::Value;
 pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     unsayable: bool,
+    /// How many objects have been put into the memo, if there is one.
+    memo: Option<u32>,
 }
 
 impl<'a> Writer<'a> {
@@ -19,7 +22,32 @@ impl<'a> Writer<'a> {
     #[must_use]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         out.extend_from_slice(&[op::PROTO, 3]);
-        Self { out, unsayable: false }
+        Self { out, unsayable: false, memo: None }
+    }
+
+    /// Begins a pickle that numbers its objects in a memo, as Python's pickler does unless it is told to
+    /// be fast.
+    #[must_use]
+    pub fn with_memo(out: &'a mut Vec<u8>) -> Self {
+        let mut writer = Self::new(out);
+        writer.memo = Some(0);
+        writer
+    }
+
+    /// Numbers the object that was written last.
+    #[inline]
+    fn memoize(&mut self) {
+        let Some(number) = self.memo else {
+            return;
+        };
+        match u8::try_from(number) {
+            Ok(number) => self.out.extend_from_slice(&[op::BINPUT, number]),
+            Err(_) => {
+                self.out.push(op::LONG_BINPUT);
+                self.out.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        self.memo = Some(number + 1);
     }
 
     /// Ends the pickle; false if it holds something that could not be written.
@@ -88,6 +116,7 @@ impl<'a> Writer<'a> {
             return;
         }
         self.out.extend_from_slice(value);
+        self.memoize();
     }
 
     /// A text.
@@ -100,6 +129,7 @@ impl<'a> Writer<'a> {
         self.out.push(op::BINUNICODE);
         self.out.extend_from_slice(&len.to_le_bytes());
         self.out.extend_from_slice(value.as_bytes());
+        self.memoize();
     }
 
     /// A tuple whose `len` items are written by `items`.
@@ -116,17 +146,22 @@ impl<'a> Writer<'a> {
             3 => op::TUPLE3,
             _ => op::TUPLE,
         });
+        if len > 0 {
+            self.memoize();
+        }
     }
 
     /// A list; `write` writes one item.
     pub fn list<I: ExactSizeIterator>(&mut self, items: I, write: impl FnMut(&mut Self, I::Item)) {
         self.out.push(op::EMPTY_LIST);
+        self.memoize();
         self.batches(items, op::APPEND, op::APPENDS, write);
     }
 
     /// A dict; `write` writes the key and the value of one entry.
     pub fn dict<I: ExactSizeIterator>(&mut self, entries: I, write: impl FnMut(&mut Self, I::Item)) {
         self.out.push(op::EMPTY_DICT);
+        self.memoize();
         self.batches(entries, op::SETITEM, op::SETITEMS, write);
     }
 
@@ -134,6 +169,7 @@ impl<'a> Writer<'a> {
     pub fn small_dict(&mut self, len: usize, entries: impl FnOnce(&mut Self)) {
         assert!(len <= BATCH_LEN, "a dict written in one go fits into one batch");
         self.out.push(op::EMPTY_DICT);
+        self.memoize();
         if len > 1 {
             self.out.push(op::MARK);
         }
@@ -148,14 +184,16 @@ impl<'a> Writer<'a> {
     /// A set, which Python spells as a call.
     pub fn set<I: ExactSizeIterator>(&mut self, items: I, write: impl FnMut(&mut Self, I::Item)) {
         self.global("builtins", "set");
-        self.list(items, write);
-        self.out.extend_from_slice(&[op::TUPLE1, op::REDUCE]);
+        self.tuple(1, |writer| writer.list(items, write));
+        self.out.push(op::REDUCE);
+        self.memoize();
     }
 
     /// A `ZopeUndo.Prefix.Prefix` of these path parts.
     pub fn undo_prefix(&mut self, path: &[String]) {
         self.global("ZopeUndo.Prefix", "Prefix");
         self.out.extend_from_slice(&[op::EMPTY_TUPLE, op::NEWOBJ]);
+        self.memoize();
         self.small_dict(2, |writer| {
             writer.str("length");
             writer.int(path.len() as i128);
@@ -193,6 +231,7 @@ impl<'a> Writer<'a> {
             self.out.extend_from_slice(part.as_bytes());
             self.out.push(b'\n');
         }
+        self.memoize();
     }
 
     /// Writes items in batches of a thousand, as Python does; a single one needs no mark.

@@ -30,6 +30,11 @@ impl Arguments {
         eight_bytes(&self.value(), name).map(Tid::from_bytes)
     }
 
+    /// The serial of a revision; `None` means that there is none, as Python's storages take it.
+    pub(crate) fn serial(&mut self) -> Read<Tid> {
+        self.optional_tid("serial").map(Option::unwrap_or_default)
+    }
+
     pub(crate) fn optional_oid(&mut self, name: &'static str) -> Read<Option<Oid>> {
         let value = self.value();
         if value == Value::None { Ok(None) } else { eight_bytes(&value, name).map(|id| Some(id.into())) }

@@ -57,49 +57,6 @@ impl Method {
     }
 }
 
-/// What the protocol calls the method of a request.
-#[must_use]
-pub const fn method_name(request: &Request) -> &'static str {
-    match request {
-        Request::Register { .. } => "register",
-        Request::GetInfo => "get_info",
-        Request::LastTransaction => "lastTransaction",
-        Request::GetInvalidations { .. } => "getInvalidations",
-        Request::Ping => "ping",
-        Request::NewOids { .. } => "new_oids",
-        Request::NewOid => "new_oid",
-        Request::LoadBefore { .. } => "loadBefore",
-        Request::LoadSerial { .. } => "loadSerial",
-        Request::GetTid { .. } => "getTid",
-        Request::History { .. } => "history",
-        Request::RecordIternext { .. } => "record_iternext",
-        Request::TpcBegin(_) => "tpc_begin",
-        Request::Store { .. } => "storea",
-        Request::Restore { .. } => "restorea",
-        Request::DeleteObject { .. } => "deleteObject",
-        Request::CheckCurrentSerial { .. } => "checkCurrentSerialInTransaction",
-        Request::Undo { .. } => "undoa",
-        Request::StoreBlobStart => "storeBlobStart",
-        Request::StoreBlobChunk { .. } => "storeBlobChunk",
-        Request::StoreBlobEnd { .. } => "storeBlobEnd",
-        Request::StoreBlobShared { .. } => "storeBlobShared",
-        Request::Vote { .. } => "vote",
-        Request::TpcFinish { .. } => "tpc_finish",
-        Request::TpcAbort { .. } => "tpc_abort",
-        Request::SendBlob { .. } => "sendBlob",
-        Request::UndoLog { .. } => "undoLog",
-        Request::UndoInfo { .. } => "undoInfo",
-        Request::Pack { .. } => "pack",
-        Request::IteratorStart { .. } => "iterator_start",
-        Request::IteratorNext { .. } => "iterator_next",
-        Request::IteratorRecordStart { .. } => "iterator_record_start",
-        Request::IteratorRecordNext { .. } => "iterator_record_next",
-        Request::IteratorGc { .. } => "iterator_gc",
-        Request::ServerStatus => "server_status",
-        Request::SetClientLabel { .. } => "set_client_label",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,7 +82,7 @@ mod tests {
                 let values = (0..count).map(|place| candidates[digit(place)].clone());
                 method.request(values.collect()).ok()
             });
-            assert_eq!(made.as_ref().map(method_name), Some(method.name));
+            assert_eq!(made.as_ref().map(Request::method), Some(method.name));
         }
     }
 }

@@ -22,7 +22,6 @@ mod reply;
 mod status;
 mod writer;
 
-pub use call::method_name;
 pub use client::{decode_message, encode_call};
 pub use encoding::Encoding;
 pub use error::WireError;

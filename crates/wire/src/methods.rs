@@ -11,7 +11,7 @@ pub(crate) const METHODS: &[Method] = &[
     method("storea", &["oid", "serial", "data", "id"], 4, |arguments| {
         Ok(Request::Store {
             oid: arguments.oid()?,
-            serial: arguments.tid("serial")?,
+            serial: arguments.serial()?,
             data: arguments.bytes("data")?,
             id: arguments.value(),
         })
@@ -32,7 +32,7 @@ pub(crate) const METHODS: &[Method] = &[
     method("checkCurrentSerialInTransaction", &["oid", "serial", "id"], 3, |arguments| {
         Ok(Request::CheckCurrentSerial {
             oid: arguments.oid()?,
-            serial: arguments.tid("serial")?,
+            serial: arguments.serial()?,
             id: arguments.value(),
         })
     }),
@@ -78,7 +78,7 @@ pub(crate) const METHODS: &[Method] = &[
     method("deleteObject", &["oid", "serial", "id"], 3, |arguments| {
         Ok(Request::DeleteObject {
             oid: arguments.oid()?,
-            serial: arguments.tid("serial")?,
+            serial: arguments.serial()?,
             id: arguments.value(),
         })
     }),
@@ -89,7 +89,7 @@ pub(crate) const METHODS: &[Method] = &[
     method("storeBlobEnd", &["oid", "serial", "data", "id"], 4, |arguments| {
         Ok(Request::StoreBlobEnd {
             oid: arguments.oid()?,
-            serial: arguments.tid("serial")?,
+            serial: arguments.serial()?,
             data: arguments.bytes("data")?,
             id: arguments.value(),
         })
@@ -97,7 +97,7 @@ pub(crate) const METHODS: &[Method] = &[
     method("storeBlobShared", &["oid", "serial", "data", "filename", "id"], 5, |arguments| {
         Ok(Request::StoreBlobShared {
             oid: arguments.oid()?,
-            serial: arguments.tid("serial")?,
+            serial: arguments.serial()?,
             data: arguments.bytes("data")?,
             filename: arguments.text("filename")?,
             id: arguments.value(),

@@ -99,7 +99,7 @@ fn tpc_begin_takes_texts_and_byte_strings_and_three_kinds_of_extension() {
     let ready = b"\x80\x03}X\x01\0\0\0acdatetime\ndate\n(tRs.";
     assert_eq!(begin(&[bytes(ready), eight(3), str("p")]), begun(ready, Some(Tid::new(3)), b'p'));
     let entries = Value::Dict(vec![(str("a"), Value::Int(1))]);
-    let pickled = b"\x80\x03}X\x01\0\0\0aK\x01s.";
+    let pickled = b"\x80\x03}q\0X\x01\0\0\0aq\x01K\x01s.";
     assert_eq!(begin(&[entries, Value::None, bytes(b" ")]), begun(pickled, None, b' '));
 }
 

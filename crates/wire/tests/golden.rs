@@ -9,7 +9,7 @@ use zeolith_types::{
 };
 use zeolith_wire::{
     Encoding, FrameReader, Incoming, decode, decode_message, encode_call, encode_notice, encode_refusal,
-    encode_reply, method_name,
+    encode_reply,
 };
 
 const OID: Oid = Oid::new(0x1234);
@@ -22,7 +22,7 @@ fn every_call_of_the_reference_is_understood() {
     let mut names = Vec::new();
     for golden in golden("call-") {
         let expected = expected_request(&golden.name);
-        names.push(method_name(&expected));
+        names.push(expected.method());
         let Ok(Incoming::Call(Call { id, one_way, request })) = decode(golden.encoding, &golden.frame) else {
             panic!("{golden:?} is no call");
         };
