@@ -4,7 +4,7 @@ import struct
 
 from ZEO.asyncio.marshal import decoder, encoder
 
-SECONDS = 20
+SECONDS = 15
 
 
 class Peer:
@@ -16,6 +16,7 @@ class Peer:
             self.socket.connect(server.address)
         else:
             self.socket = socket.create_connection(server.address)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(SECONDS)
         self.encode, self.decode = encoder(encoding), decoder(encoding)
         self.encoding = encoding

@@ -425,7 +425,7 @@ def test_a_read_only_registration_cannot_write(site):
 
 def test_many_writers_of_overlapping_objects_neither_deadlock_nor_lose_anything(site):
     """Each commit adds one to three of six counters, in an order of its own."""
-    turns, writers = 8, 6
+    turns, writers = 12, 6
     errors = []
     setup = site.committer()
     setup.begin(1)

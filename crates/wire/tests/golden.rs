@@ -137,7 +137,7 @@ fn text(text: &str) -> String {
 
 /// The pickled `{'note': 'x'}`.
 fn note() -> Bytes {
-    Bytes::from_static(b"\x80\x03}X\x04\0\0\0noteX\x01\0\0\0xs.")
+    Bytes::from_static(b"\x80\x03}q\0X\x04\0\0\0noteq\x01X\x01\0\0\0xq\x02s.")
 }
 
 fn expected_request(name: &str) -> Request {
