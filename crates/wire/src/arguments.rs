@@ -30,9 +30,16 @@ impl Arguments {
         eight_bytes(&self.value(), name).map(Tid::from_bytes)
     }
 
-    /// The serial of a revision; `None` means that there is none, as Python's storages take it.
+    /// The serial of a revision that was read. `None` means that there is none, and eight ASCII characters
+    /// are taken for their bytes: Python's storages do not look at the serial of a new object.
     pub(crate) fn serial(&mut self) -> Read<Tid> {
-        self.optional_tid("serial").map(Option::unwrap_or_default)
+        match self.value() {
+            Value::None => Ok(Tid::ZERO),
+            Value::Str(text) if text.is_ascii() => {
+                eight_bytes(&Value::Bytes(text.into()), "serial").map(Tid::from_bytes)
+            }
+            value => eight_bytes(&value, "serial").map(Tid::from_bytes),
+        }
     }
 
     pub(crate) fn optional_oid(&mut self, name: &'static str) -> Read<Option<Oid>> {

@@ -251,3 +251,11 @@ fn values_that_are_no_messages_are_refused() {
 fn call_frame(frame: &[u8]) -> Incoming {
     decode(Encoding::Msgpack, &Bytes::copy_from_slice(frame)).unwrap()
 }
+
+#[test]
+fn the_serial_of_a_new_object_comes_in_every_form_that_stock_clients_send() {
+    for serial in [eight(0), Value::None, str("\0\0\0\0\0\0\0\0")] {
+        let stored = request("storea", &[eight(7), serial, bytes(b"data"), Value::Int(1)]);
+        assert!(matches!(stored, Request::Store { serial: Tid::ZERO, .. }), "{stored:?}");
+    }
+}
