@@ -13,6 +13,7 @@ mod locks;
 mod publication;
 mod session;
 mod transaction;
+mod undo;
 
 pub use coordinator::{Coordinator, Expired, Grant, Lock, Now};
 pub use counters::Counters;

@@ -8,8 +8,12 @@
 use crate::{
     Counters, Lagged, Lock, LockSet, Publication, PublicationLog, SessionId,
     transaction::{Abandoned, Phase, Transaction, VoteRequest},
+    undo,
 };
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 use zeolith_storage::{Found, Load, TransactionId, Voted, Write};
 use zeolith_types::{Call, MessageId, Oid, Refusal, Reply, Request, Tid, TransactionStart, Value};
 
@@ -114,6 +118,8 @@ pub enum Read {
     History(Oid, usize),
     /// [`Request::RecordIternext`]
     RecordIternext(Option<Oid>),
+    /// [`Request::UndoLog`] and [`Request::UndoInfo`]: which ones, of those that have all these values.
+    UndoLog(Range<u64>, Vec<(String, Value)>),
     /// [`Request::IteratorStart`]
     IteratorStart(Option<Tid>, Option<Tid>),
     /// [`Request::IteratorNext`]
@@ -258,9 +264,8 @@ impl Session {
             Request::ServerStatus => Read::Status,
             Request::SetClientLabel { label } => Read::SetLabel(label),
             Request::Ping => return to.answer(Ok(Reply::None)),
-            Request::UndoLog { .. } | Request::UndoInfo { .. } => {
-                return to.answer(Ok(Reply::NoUndoLog));
-            }
+            Request::UndoLog { first, last } => Read::UndoLog(undo::range(first, last), Vec::new()),
+            Request::UndoInfo { first, last, filter } => Read::UndoLog(undo::range(first, last), filter),
             Request::NewOid => return to.refuse(no_attribute("new_oid")),
             Request::Pack { .. } => return to.refuse(no_attribute("pack")),
             Request::SendBlob { .. } => {
@@ -287,7 +292,9 @@ impl Session {
             Request::CheckCurrentSerial { oid, serial, id: transaction } => {
                 return self.write(to, &transaction, Write::Check { oid, serial });
             }
-            Request::Undo { id: transaction, .. } => return self.undo(to, &transaction),
+            Request::Undo { transaction: undone, id: transaction } => {
+                return self.undo(to, &transaction, &undone);
+            }
             Request::Vote { id: transaction } => return self.vote(to, &transaction),
             Request::TpcFinish { id: transaction } => return self.finish(to, &transaction),
             Request::TpcAbort { id: transaction } => return self.abort(to, &transaction),
@@ -345,10 +352,17 @@ impl Session {
         to.done()
     }
 
-    fn undo(&mut self, to: Caller, given: &Value) -> Step {
-        match self.collecting(given) {
-            Ok(open) => open.unsupported = Some(no_attribute("undo")),
+    /// A name that names no transaction fails the vote, not the call, which nobody waits for.
+    fn undo(&mut self, to: Caller, given: &Value, undone: &[u8]) -> Step {
+        let open = match self.collecting(given) {
+            Ok(open) => open,
             Err(refusal) => return to.refuse(refusal),
+        };
+        match undo::named(undone) {
+            Ok(tid) => open.push(Write::Undo { tid }),
+            Err(refusal) => {
+                open.doom.get_or_insert(refusal);
+            }
         }
         to.done()
     }
@@ -358,7 +372,7 @@ impl Session {
             Ok(open) => open,
             Err(refusal) => return to.refuse(refusal),
         };
-        if let Some(refusal) = open.unsupported.take() {
+        if let Some(refusal) = open.doom.take() {
             self.end();
             return to.refuse(refusal);
         }
@@ -410,10 +424,11 @@ impl Session {
         };
         let release = Some(Abandoned { transaction: voted, voted: false });
         let (result, release) = match outcome {
-            Ok(Voted::Ready { changed, resolved }) => {
+            Ok(Voted::Ready { changed, resolved, mut undone }) => {
                 self.set_phase(Phase::Voted { transaction: voted, changed });
                 self.counters.conflicts_resolved.fetch_add(resolved.len() as u64, Relaxed);
-                (Ok(Reply::Voted(resolved)), None)
+                undone.extend(resolved);
+                (Ok(Reply::Voted(undone)), None)
             }
             Ok(Voted::Conflicts(conflicts)) => {
                 self.set_phase(Phase::Collecting);

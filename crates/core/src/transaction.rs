@@ -13,8 +13,8 @@ pub(crate) struct Transaction {
     pub(crate) writes: WriteSet,
     /// Bytes of all records.
     pub(crate) size: u64,
-    /// What vote must answer because the storage lacks an ability that the transaction needs.
-    pub(crate) unsupported: Option<Refusal>,
+    /// What vote must answer because of something that the client said before.
+    pub(crate) doom: Option<Refusal>,
     /// How far it is.
     pub(crate) phase: Phase,
 }
@@ -64,13 +64,16 @@ impl Transaction {
             status: start.status,
             writes: Vec::new(),
         };
-        Self { id: start.id, writes, size: 0, unsupported: None, phase: Phase::Collecting }
+        Self { id: start.id, writes, size: 0, doom: None, phase: Phase::Collecting }
     }
 
     pub(crate) fn push(&mut self, write: Write) {
         self.size += match &write {
             Write::Store { data, .. } | Write::Restore { data: Some(data), .. } => data.len() as u64,
-            Write::Restore { data: None, .. } | Write::Delete { .. } | Write::Check { .. } => 0,
+            Write::Restore { data: None, .. }
+            | Write::Delete { .. }
+            | Write::Check { .. }
+            | Write::Undo { .. } => 0,
         };
         self.writes.writes.push(write);
     }
@@ -78,16 +81,17 @@ impl Transaction {
     /// What its vote must hold.
     ///
     /// A copy from another database brings its tid along and can't be checked, so it takes the whole
-    /// storage. So does a transaction that names no existing object: it has nothing of its own to
+    /// storage. So does an undo, which only the storage can tell the objects of. So does a transaction that names no existing object: it has nothing of its own to
     /// hold, and the reference lets such commits wait for each other.
     pub(crate) fn lock_set(&self) -> LockSet {
         let writes = &self.writes.writes;
-        let copies = self.writes.tid.is_some() || writes.iter().any(|w| matches!(w, Write::Restore { .. }));
+        let unnamed = |w: &Write| matches!(w, Write::Restore { .. } | Write::Undo { .. });
+        let depends_on_all = self.writes.tid.is_some() || writes.iter().any(unnamed);
         let creates = |w: &Write| matches!(w, Write::Store { serial, .. } if *serial == Tid::ZERO);
-        if copies || (!writes.is_empty() && writes.iter().all(creates)) {
+        if depends_on_all || (!writes.is_empty() && writes.iter().all(creates)) {
             return LockSet::WholeStorage;
         }
-        let mut oids: Vec<Oid> = writes.iter().map(Write::oid).collect();
+        let mut oids: Vec<Oid> = writes.iter().filter_map(Write::oid).collect();
         oids.sort_unstable();
         oids.dedup();
         LockSet::Objects(oids)
@@ -145,5 +149,11 @@ mod tests {
     fn a_copy_takes_the_whole_storage() {
         let copy = Write::Restore { oid: Oid::new(1), serial: Tid::new(5), data: None, prev_txn: None };
         assert_eq!(transaction(vec![store(4, 3), copy]).lock_set(), LockSet::WholeStorage);
+    }
+
+    #[test]
+    fn an_undo_takes_the_whole_storage() {
+        let undo = Write::Undo { tid: Tid::new(5) };
+        assert_eq!(transaction(vec![store(4, 3), undo]).lock_set(), LockSet::WholeStorage);
     }
 }

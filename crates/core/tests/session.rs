@@ -87,7 +87,7 @@ fn vote(session: &mut Session, id: i128) -> LockSet {
 
 fn ready(changed: &[u64]) -> Result<Voted, Refusal> {
     let changed = changed.iter().map(|oid| Oid::new(*oid)).collect();
-    Ok(Voted::Ready { changed, resolved: vec![] })
+    Ok(Voted::Ready { changed, resolved: vec![], undone: vec![] })
 }
 
 fn answer_of(step: Step) -> Result<Reply, Refusal> {

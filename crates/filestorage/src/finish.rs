@@ -57,14 +57,14 @@ impl FileStorage {
         };
         let quota = self.options.quota;
         let voter = Voter { file: &state.file, index: &state.index, end, ahead, quota, policy, patience };
-        let prepared = match voter.check(writes)? {
-            Checked::Prepared(prepared) => prepared,
+        let (prepared, undone) = match voter.check(writes)? {
+            Checked::Prepared { prepared, undone } => (prepared, undone),
             Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),
         };
         let changed = prepared.changed();
         changed.iter().for_each(|oid| self.raise_next_oid(*oid));
         guard(&self.ledger).vote(id, prepared, &state.file, patience)?;
-        Ok(Voted::Ready { changed, resolved: Vec::new() })
+        Ok(Voted::Ready { changed, resolved: Vec::new(), undone })
     }
 
     pub(crate) fn finish_batch(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {

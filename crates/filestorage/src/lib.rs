@@ -19,6 +19,7 @@ mod saved;
 mod saved_index;
 mod scan;
 mod storage;
+mod undo;
 mod vote;
 mod walk;
 mod window;

@@ -5,7 +5,7 @@
 
 use crate::format::{
     NUMBER_LEN, RECORD_HEADER_LEN, RECORD_TID, RECORD_TRANSACTION, RecordHeader, TEXT_LEN_MAX,
-    TRANSACTION_HEADER_LEN, TransactionHeader,
+    TRANSACTION_HEADER_LEN, TransactionHeader, u64_at,
 };
 use bytes::Bytes;
 use std::{collections::HashSet, io::IoSlice};
@@ -38,6 +38,12 @@ struct PreparedRecord {
 pub(crate) enum Body<'a> {
     Data(&'a Bytes),
     /// A backpointer, 0 for an object that does not exist any more.
+    Backpointer(u64),
+}
+
+/// What a data record of a voted transaction holds.
+pub(crate) enum Written {
+    Data(Bytes),
     Backpointer(u64),
 }
 
@@ -115,6 +121,32 @@ impl Prepared {
             done = *place;
         }
         slices.push(IoSlice::new(&self.buffer[done..]));
+    }
+
+    /// How many records there are.
+    pub(crate) fn record_count(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The object of a record.
+    pub(crate) fn oid(&self, number: usize) -> Oid {
+        self.records[number].oid
+    }
+
+    /// The content of a record.
+    pub(crate) fn written(&self, number: usize) -> Written {
+        let PreparedRecord { in_buffer, .. } = self.records[number];
+        let header = self.buffer[in_buffer..].first_chunk().map(RecordHeader::decode);
+        let header = header.expect("a record begins with its header");
+        let body = in_buffer + RECORD_HEADER_LEN;
+        if header.data_len == 0 {
+            return Written::Backpointer(u64_at(&self.buffer, body));
+        }
+        let data = match self.large.binary_search_by_key(&body, |(place, _)| *place) {
+            Ok(found) if header.data_len >= LARGE as u64 => self.large[found].1.clone(),
+            _ => Bytes::copy_from_slice(&self.buffer[body..body + header.data_len as usize]),
+        };
+        Written::Data(data)
     }
 
     /// The records with their positions in the transaction, in order.

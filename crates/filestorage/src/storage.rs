@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -22,7 +23,7 @@ use zeolith_storage::{
     Changes, ConflictPolicy, Load, Patience, Result, Storage, StorageError, TransactionId,
     TransactionIterator, Voted, WriteSet,
 };
-use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp};
+use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
 
 /// ZODB's FileStorage: one file of transactions, with an index in memory.
 pub struct FileStorage {
@@ -116,7 +117,7 @@ impl Storage for FileStorage {
             length: state.index.count(),
             size: state.end,
             name: self.path.display().to_string(),
-            supports_undo: false,
+            supports_undo: true,
             supports_record_iternext: true,
             interfaces: INTERFACES.to_vec(),
         }
@@ -152,6 +153,14 @@ impl Storage for FileStorage {
 
     fn iterate(&self, start: Option<Tid>, stop: Option<Tid>) -> Result<Box<dyn TransactionIterator>> {
         self.state.load_full().iterate(start, stop)
+    }
+
+    fn undo_log(
+        &self,
+        range: Range<u64>,
+        wanted: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Option<Vec<UndoEntry>>> {
+        self.state.load_full().undo_log(range, wanted).map(Some)
     }
 
     fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
@@ -252,10 +261,11 @@ const OID_END: u64 = 1 << 63;
 /// An index is worth saving again after this much growth, or its own size.
 const CHECKPOINT_GROWTH_MIN: u64 = 1 << 20;
 
-/// What a file storage without undo and blobs claims to be able to do.
-const INTERFACES: [(&str, &str); 6] = [
+/// What a file storage without blobs claims to be able to do.
+const INTERFACES: [(&str, &str); 7] = [
     ("ZODB.interfaces", "IStorageRestoreable"),
     ("ZODB.interfaces", "IStorageIteration"),
+    ("ZODB.interfaces", "IStorageUndoable"),
     ("ZODB.interfaces", "IStorageCurrentRecordIteration"),
     ("ZODB.interfaces", "IExternalGC"),
     ("ZODB.interfaces", "IStorage"),

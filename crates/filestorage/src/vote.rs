@@ -7,6 +7,7 @@ use crate::{
     format::{self, POSITION_MAX},
     index::Index,
     prepare::{Body, Prepared},
+    undo::Latest,
 };
 use bytes::Bytes;
 use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, Write, WriteSet};
@@ -27,7 +28,11 @@ pub(crate) struct Voter<'a> {
 
 /// A checked transaction.
 pub(crate) enum Checked {
-    Prepared(Prepared),
+    Prepared {
+        prepared: Prepared,
+        /// The objects that an undo touched.
+        undone: Vec<Oid>,
+    },
     Conflicts(Vec<Conflict>),
 }
 
@@ -39,8 +44,11 @@ impl Voter<'_> {
             return Err(StorageError::Format("no tid could come after the given one".into()));
         }
         let mut conflicts: Vec<Conflict> = Vec::new();
+        let (mut undone, mut latest) = (Vec::new(), Latest::default());
         for write in &writes.writes {
-            if let Some(conflict) = self.write(write, &mut prepared)? {
+            if let Write::Undo { tid } = write {
+                undone.extend(self.undo(*tid, &mut latest, &mut prepared)?);
+            } else if let Some(conflict) = self.write(write, &mut prepared)? {
                 if self.policy == ConflictPolicy::Refuse {
                     return Err(StorageError::Conflict(conflict));
                 }
@@ -57,7 +65,7 @@ impl Voter<'_> {
         if self.end + self.ahead + prepared.len() > POSITION_MAX {
             return Err(StorageError::Format("the file would grow past what its index can address".into()));
         }
-        Ok(Checked::Prepared(prepared))
+        Ok(Checked::Prepared { prepared, undone })
     }
 
     fn write(&self, write: &Write, prepared: &mut Prepared) -> Result<Option<Conflict>> {
@@ -68,6 +76,7 @@ impl Voter<'_> {
             }
             Write::Delete { oid, serial } => self.delete(*oid, *serial, prepared).map(|()| None),
             Write::Check { oid, serial } => self.check_current(*oid, *serial).map(|()| None),
+            Write::Undo { .. } => Ok(None),
         }
     }
 

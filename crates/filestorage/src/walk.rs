@@ -4,13 +4,16 @@
 
 use crate::{
     file::DataFile,
-    format::{FIRST_TRANSACTION, NUMBER_LEN, STATUS_UNDONE, TRANSACTION_HEADER_LEN, TransactionHeader},
+    format::{
+        FIRST_TRANSACTION, NUMBER_LEN, STATUS_COMMITTED, STATUS_PACKED, STATUS_UNDONE,
+        TRANSACTION_HEADER_LEN, TransactionHeader,
+    },
     storage::State,
     window::Window,
 };
-use std::collections::HashSet;
-use zeolith_storage::{Changes, Result};
-use zeolith_types::{Oid, Tid};
+use std::{collections::HashSet, ops::Range};
+use zeolith_storage::{Changes, Patience, Result};
+use zeolith_types::{Oid, Tid, Timestamp, UndoEntry};
 
 impl State {
     pub(crate) fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
@@ -48,6 +51,44 @@ impl State {
             }
         }
         Ok(Some(Changes { through: self.tid, oids: oids.into_iter().collect() }))
+    }
+
+    /// The transactions that can be undone, newest first, as far as one answer can hold them.
+    pub(crate) fn undo_log(
+        &self,
+        range: Range<u64>,
+        wanted: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Vec<UndoEntry>> {
+        let mut walk = Backwards::new(&self.file, self.end);
+        let (mut entries, mut number, mut size) = (Vec::new(), 0, 0);
+        while number < range.end
+            && size < UNDO_LOG_SIZE_MAX
+            && let Some((position, header)) = walk.next_any()?
+        {
+            match header.status {
+                STATUS_PACKED => break,
+                STATUS_COMMITTED => {}
+                _ => continue,
+            }
+            let entry = self.undo_entry(position)?;
+            if !wanted(&entry) {
+                continue;
+            }
+            if range.contains(&number) {
+                size += UNDO_ENTRY_SIZE + header.texts_len();
+                entries.push(entry);
+            }
+            number += 1;
+        }
+        Ok(entries)
+    }
+
+    fn undo_entry(&self, position: u64) -> Result<UndoEntry> {
+        let (header, [user, description, extension]) =
+            self.file.transaction_with_texts(position, self.end, Patience::Wait)?;
+        let (tid, size) = (header.tid, header.len);
+        let time = Timestamp::from_tid(tid).as_secs_f64();
+        Ok(UndoEntry { tid, time, user, description, extension, size })
     }
 
     /// Where the first transaction is whose tid is not below `start`, coming from the nearer end.
@@ -95,14 +136,14 @@ impl DataFile {
 }
 
 /// Goes through transactions, newest first.
-struct Backwards<'a> {
+pub(crate) struct Backwards<'a> {
     file: &'a DataFile,
     window: Window<'a>,
     position: u64,
 }
 
 impl<'a> Backwards<'a> {
-    fn new(file: &'a DataFile, end: u64) -> Self {
+    pub(crate) fn new(file: &'a DataFile, end: u64) -> Self {
         Self { file, window: Window::new(file, WINDOW_SIZE), position: end }
     }
 
@@ -116,7 +157,7 @@ impl<'a> Backwards<'a> {
         }
     }
 
-    fn next_any(&mut self) -> Result<Option<(u64, TransactionHeader)>> {
+    pub(crate) fn next_any(&mut self) -> Result<Option<(u64, TransactionHeader)>> {
         if self.position == FIRST_TRANSACTION {
             return Ok(None);
         }
@@ -160,3 +201,7 @@ impl<'a> Backwards<'a> {
 }
 
 const WINDOW_SIZE: usize = 64 << 10;
+/// An undo log of this size is long enough: whoever wants more asks for what comes after it.
+const UNDO_LOG_SIZE_MAX: u64 = 16 << 20;
+/// About what an entry takes besides its texts.
+const UNDO_ENTRY_SIZE: u64 = 200;

@@ -84,7 +84,7 @@ fn commit(database: &Database, batch: &[Vec<Change>], model: &mut Model, fill: u
         let tid = tid.unwrap();
         database.storage.publish(tid);
         for (write, data) in writes {
-            model.entry(write.oid().get()).or_default().push((tid, data));
+            model.entry(write.oid().expect("it names one").get()).or_default().push((tid, data));
         }
     }
 }

@@ -26,7 +26,7 @@ fn the_first_transaction_looks_as_zodb_writes_it() {
     };
     let id = TransactionId(1);
     let voted = storage.vote(id, writes, ConflictPolicy::Refuse, Patience::Wait).unwrap();
-    assert_eq!(voted, Voted::Ready { changed: vec![Oid::ZERO], resolved: vec![] });
+    assert_eq!(voted, Voted::Ready { changed: vec![Oid::ZERO], resolved: vec![], undone: vec![] });
     let now = Timestamp::from_epoch(Duration::from_secs(1_776_083_670));
     let tid = storage.finish(&[id], now).pop().unwrap().unwrap();
     assert_eq!(tid, now.to_tid());

@@ -203,6 +203,17 @@ impl<'a> Writer<'a> {
         self.out.push(op::BUILD);
     }
 
+    /// An exception of ZODB, which pickles itself as a call with its class and a dict of `len` attributes.
+    pub fn zodb_exception(&mut self, class_name: &str, len: usize, attributes: impl FnOnce(&mut Self)) {
+        self.global("ZODB.POSException", "_recon");
+        self.tuple(2, |writer| {
+            writer.global("ZODB.POSException", class_name);
+            writer.small_dict(len, attributes);
+        });
+        self.out.push(op::REDUCE);
+        self.memoize();
+    }
+
     /// Any value. Goes down as deep as the value is, which `decode` bounds.
     pub fn value(&mut self, value: &Value) {
         match value {

@@ -1,14 +1,14 @@
 //! Work that may wait for the disk: done on the blocking pool, so that it never keeps a connection task
 //! of somebody else waiting.
 
-use crate::{host::Host, refusals::refusal};
+use crate::{host::Host, refusals::refusal, undo_filter};
 use std::sync::Arc;
 use zeolith_core::{Caller, Read, VoteRequest};
 use zeolith_storage::{
     ConflictPolicy, Load, Patience, RecordIterator, Storage, StorageError, TransactionId,
     TransactionIterator, Voted,
 };
-use zeolith_types::{Oid, RecordInfo, Refusal, Reply, Tid, TransactionInfo};
+use zeolith_types::{Oid, RecordInfo, Refusal, Reply, Tid, TransactionInfo, UndoEntry};
 
 /// What a connection waits for.
 pub(crate) enum Job {
@@ -92,6 +92,15 @@ pub(crate) fn read(wanted: &Read, storage: &dyn Storage, patience: Patience) -> 
         Read::CurrentTid(oid) => storage.current_tid(*oid, patience).map(Reply::Tid),
         Read::History(oid, size) => storage.history(*oid, *size, patience).map(Reply::History),
         Read::RecordIternext(next) => storage.record_iternext(*next, patience).map(Reply::CurrentRecord),
+        Read::UndoLog(range, filter) => {
+            // Walking the storage takes a while however much of it is in memory.
+            if patience == Patience::Now {
+                return Err(StorageError::WouldBlock);
+            }
+            let mut wanted = |entry: &UndoEntry| undo_filter::matches(entry, filter);
+            let log = storage.undo_log(range.clone(), &mut wanted)?;
+            Ok(log.map_or(Reply::NoUndoLog, Reply::UndoLog))
+        }
         Read::Changes(after) => {
             // Walking the storage takes a while however much of it is in memory.
             if patience == Patience::Now {

@@ -17,6 +17,7 @@ mod refusals;
 mod server;
 mod settings;
 mod status;
+mod undo_filter;
 
 pub use address::Address;
 pub use server::{Server, StartError};

@@ -16,6 +16,8 @@ pub(crate) fn refusal(error: StorageError) -> Refusal {
             read: conflict.read,
         },
         StorageError::ReadConflict { oid, committed, read } => Refusal::ReadConflict { oid, committed, read },
+        StorageError::Undo(reason) => Refusal::Undo { reason, oid: None },
+        StorageError::UndoOf(failures) => Refusal::UndoOf(failures),
         StorageError::ReadOnly => Refusal::ReadOnly,
         StorageError::Quota { .. } => Refusal::Quota(text),
         StorageError::Format(text) => Refusal::FileStorage(text),

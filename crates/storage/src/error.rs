@@ -37,6 +37,12 @@ pub enum StorageError {
     /// The transaction can't be written in the storage's format; the text is for the client.
     #[error("{0}")]
     Format(String),
+    /// A transaction can't be undone.
+    #[error("cannot undo: {0}")]
+    Undo(String),
+    /// A transaction can't be undone, for each of these objects because of what is said of it.
+    #[error("cannot undo: {}", .0.iter().map(|(oid, why)| format!("{oid}: {why}")).collect::<Vec<_>>().join(", "))]
+    UndoOf(Vec<(Oid, String)>),
     /// The storage lacks this ability; the text names it as Python would.
     #[error("{0}")]
     Unsupported(String),

@@ -20,8 +20,10 @@ pub use error::StorageError;
 pub use transaction::{ConflictPolicy, TransactionId, Voted, Write, WriteSet};
 
 use bytes::Bytes;
+use std::ops::Range;
 use zeolith_types::{
     CurrentRecord, HistoryEntry, Oid, RecordInfo, Revision, StorageInfo, Tid, Timestamp, TransactionInfo,
+    UndoEntry,
 };
 
 /// How a result is given.
@@ -99,6 +101,15 @@ pub trait Storage: Send + Sync {
     /// All transactions from `start` to `stop`, both included, as far as published at the call.
     fn iterate(&self, start: Option<Tid>, stop: Option<Tid>) -> Result<Box<dyn TransactionIterator>>;
 
+    /// The transactions that can be undone, newest first, up to the first one that has been packed. Of those
+    /// that are `wanted` the ones number `range.start` up to `range.end`, counted from 0; fewer if
+    /// that is more than one answer can hold. `None` if the storage has no undo. May wait for a device.
+    fn undo_log(
+        &self,
+        range: Range<u64>,
+        wanted: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Option<Vec<UndoEntry>>>;
+
     /// What the last `count` transactions changed, oldest first.
     fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>>;
 
@@ -110,7 +121,7 @@ pub trait Storage: Send + Sync {
 
     /// Checks a transaction against the current revisions, resolves what it can, and makes sure that
     /// `finish` can't fail for lack of space. The caller holds the locks of all objects it names, so
-    /// their current revisions stand still. After an error the storage has forgotten the transaction.
+    /// their current revisions stand still; for an undo, it holds those of all objects there are. After an error the storage has forgotten the transaction.
     ///
     /// With [`ConflictPolicy::Collect`] all conflicts are gathered; with `Refuse` the first one is
     /// the error.

@@ -12,11 +12,12 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    ops::Bound,
+    ops::{Bound, Range},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use zeolith_types::{
     Conflict, CurrentRecord, HistoryEntry, Oid, Revision, StorageInfo, Tid, Timestamp, TransactionInfo,
+    UndoEntry,
 };
 
 /// Keeps everything in memory and nothing beyond its own end.
@@ -144,6 +145,14 @@ impl Storage for MemoryStorage {
         Ok(iterate::transactions(transactions.collect()))
     }
 
+    fn undo_log(
+        &self,
+        _: Range<u64>,
+        _: &mut dyn FnMut(&UndoEntry) -> bool,
+    ) -> Result<Option<Vec<UndoEntry>>> {
+        Ok(None)
+    }
+
     fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
         let content = self.read();
         let newest_first = content.transactions.values().rev().take(count);
@@ -200,7 +209,7 @@ impl Storage for MemoryStorage {
             }
         }
         content.voted.insert(id, writes);
-        Ok(Voted::Ready { changed, resolved: Vec::new() })
+        Ok(Voted::Ready { changed, resolved: Vec::new(), undone: Vec::new() })
     }
 
     fn finish(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
@@ -264,6 +273,7 @@ impl Content {
                 }
                 Write::Restore { .. } => return Err(lacks("restore")),
                 Write::Delete { .. } => return Err(lacks("deleteObject")),
+                Write::Undo { .. } => return Err(lacks("undo")),
             }
         }
         Ok(conflicts)
@@ -283,7 +293,7 @@ impl Content {
         let info = TransactionInfo { tid, status, user, description, extension };
         let records = writes.writes.into_iter().filter_map(|write| match write {
             Write::Store { oid, data, .. } => Some((oid, data)),
-            Write::Restore { .. } | Write::Delete { .. } | Write::Check { .. } => None,
+            Write::Restore { .. } | Write::Delete { .. } | Write::Check { .. } | Write::Undo { .. } => None,
         });
         let records = records.collect();
         self.unpublished.push_back(Arc::new(Transaction { info, records }));

@@ -24,7 +24,7 @@ pub struct WriteSet {
     pub writes: Vec<Write>,
 }
 
-/// One thing that a transaction does to one object.
+/// One thing that a transaction does, nearly always to one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write {
     /// A new revision.
@@ -61,17 +61,23 @@ pub enum Write {
         /// The revision that the client read.
         serial: Tid,
     },
+    /// Everything that a transaction changed is to be as it was before.
+    Undo {
+        /// The transaction to undo.
+        tid: Tid,
+    },
 }
 
 impl Write {
-    /// The object it names.
+    /// The object it names; an undo names none, only the storage knows what it touches.
     #[must_use]
-    pub const fn oid(&self) -> Oid {
+    pub const fn oid(&self) -> Option<Oid> {
         match self {
             Self::Store { oid, .. }
             | Self::Restore { oid, .. }
             | Self::Delete { oid, .. }
-            | Self::Check { oid, .. } => *oid,
+            | Self::Check { oid, .. } => Some(*oid),
+            Self::Undo { .. } => None,
         }
     }
 }
@@ -94,6 +100,8 @@ pub enum Voted {
         changed: Vec<Oid>,
         /// The objects whose conflicts the storage resolved.
         resolved: Vec<Oid>,
+        /// The objects that an undo touched.
+        undone: Vec<Oid>,
     },
     /// The client is asked to resolve these, one for each object; the storage has forgotten the transaction.
     Conflicts(Vec<Conflict>),

@@ -68,6 +68,13 @@ pub enum Refusal {
         /// Which object stands in the way.
         oid: Option<Oid>,
     },
+    /// `MultipleUndoErrors`: a transaction can't be undone, for each of these objects because of what is
+    /// said of it. There is at least one.
+    #[error("cannot undo: {}", .0.iter().map(|(oid, why)| format!("{oid}: {why}")).collect::<Vec<_>>().join(", "))]
+    UndoOf(Vec<(Oid, String)>),
+    /// `binascii.Error`: what should be base64 is not.
+    #[error("{0}")]
+    Base64(String),
     /// `Unsupported`
     #[error("{0}")]
     Unsupported(String),

@@ -29,4 +29,5 @@ pub use frame::{FRAME_SIZE_MAX, FrameReader, append_frame};
 pub use hello::{Hello, announcement, answer, parse_announcement, parse_answer};
 pub use incoming::{Incoming, decode};
 pub use outgoing::{encode_notice, encode_refusal, encode_reply};
+pub use reply::transaction_name;
 pub use status::{append_status_frame, status_json};

@@ -27,6 +27,8 @@ const fn class_name(refusal: &Refusal) -> &'static str {
         Refusal::Quota(_) => "ZODB.FileStorage.FileStorage.FileStorageQuotaError",
         Refusal::FileStorage(_) => "ZODB.FileStorage.FileStorage.FileStorageError",
         Refusal::Undo { .. } => "ZODB.POSException.UndoError",
+        Refusal::UndoOf(_) => "ZODB.POSException.MultipleUndoErrors",
+        Refusal::Base64(_) => "binascii.Error",
         Refusal::Unsupported(_) => "ZODB.POSException.Unsupported",
         Refusal::Os { .. } => "builtins.OSError",
         Refusal::Value(_) => "builtins.ValueError",
@@ -69,6 +71,7 @@ fn write_payload<W: Writer>(writer: &mut W, refusal: &Refusal) {
             writer.str("_oid");
             writer.optional_id(oid.map(Oid::to_bytes));
         }),
+        Refusal::UndoOf(failures) => write_undo_failures(writer, failures),
         Refusal::Os { errno: Some(errno), text } => writer.tuple(2, |writer| {
             writer.int((*errno).into());
             writer.str(text);
@@ -77,6 +80,7 @@ fn write_payload<W: Writer>(writer: &mut W, refusal: &Refusal) {
         Refusal::Transaction(text)
         | Refusal::Quota(text)
         | Refusal::FileStorage(text)
+        | Refusal::Base64(text)
         | Refusal::Unsupported(text)
         | Refusal::Os { errno: None, text }
         | Refusal::Value(text)
@@ -86,6 +90,26 @@ fn write_payload<W: Writer>(writer: &mut W, refusal: &Refusal) {
         | Refusal::Exception(text)
         | Refusal::Storage(text) => writer.tuple(1, |writer| writer.str(text)),
     }
+}
+
+/// The attributes of a `MultipleUndoErrors`. The first two tell of the first object, the wrong way round: so
+/// it is in Python, and what clients expect (trap T63).
+fn write_undo_failures<W: Writer>(writer: &mut W, failures: &[(Oid, String)]) {
+    writer.small_dict(if failures.is_empty() { 1 } else { 3 }, |writer| {
+        if let Some((oid, reason)) = failures.first() {
+            writer.str("_reason");
+            writer.bytes(&oid.to_bytes());
+            writer.str("_oid");
+            writer.undo_error(reason, *oid);
+        }
+        writer.str("_errs");
+        writer.list(failures.iter(), |writer, (oid, reason)| {
+            writer.tuple(2, |writer| {
+                writer.bytes(&oid.to_bytes());
+                writer.undo_error(reason, *oid);
+            });
+        });
+    });
 }
 
 /// The attributes of a `ConflictError`, all of which clients look at.

@@ -154,7 +154,7 @@ fn history_entries<W: Writer>(entry: &HistoryEntry) -> Vec<(Value, Value)> {
 /// The extension overrides what the storage knows.
 fn undo_entries<W: Writer>(entry: &UndoEntry) -> Vec<(Value, Value)> {
     let known = vec![
-        (key("id"), Value::Bytes(base64(entry.tid))),
+        (key("id"), Value::Bytes(transaction_name(entry.tid))),
         (key("time"), Value::Float(entry.time)),
         (key("user_name"), Value::Bytes(entry.user.clone())),
         (key("size"), Value::Int(entry.size.into())),
@@ -172,7 +172,8 @@ fn bytes(tid: Tid) -> Value {
 }
 
 /// The base64 form of a tid, by which clients name the transaction to undo.
-fn base64(tid: Tid) -> Bytes {
+#[must_use]
+pub fn transaction_name(tid: Tid) -> Bytes {
     // Eight bytes are ten groups of six bits and four bits that begin an eleventh.
     let bits = u128::from(tid.get()) << 2;
     let digits = (0..11).rev().map(|group| BASE64[(bits >> (6 * group) & 0x3f) as usize]);
@@ -187,8 +188,8 @@ mod tests {
 
     #[test]
     fn a_tid_in_base64_is_what_python_makes_of_it() {
-        assert_eq!(base64(Tid::ZERO), "AAAAAAAAAAA=");
-        assert_eq!(base64(Tid::new(0x0123_4567_89ab_cdef)), "ASNFZ4mrze8=");
-        assert_eq!(base64(Tid::new(u64::MAX)), "//////////8=");
+        assert_eq!(transaction_name(Tid::ZERO), "AAAAAAAAAAA=");
+        assert_eq!(transaction_name(Tid::new(0x0123_4567_89ab_cdef)), "ASNFZ4mrze8=");
+        assert_eq!(transaction_name(Tid::new(u64::MAX)), "//////////8=");
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Encoding, WireError, append_frame, msgpack};
 use zeolith_pickle as pickle;
-use zeolith_types::Value;
+use zeolith_types::{Oid, Value};
 
 /// Writes values in one encoding. Lists and tuples are the same in msgpack; pickle tells them apart.
 pub(crate) trait Writer {
@@ -24,6 +24,9 @@ pub(crate) trait Writer {
     fn small_dict(&mut self, len: usize, entries: impl FnOnce(&mut Self));
     /// A dict; `write` writes the key and the value of one entry.
     fn dict<I: ExactSizeIterator>(&mut self, entries: I, write: impl FnMut(&mut Self, I::Item));
+
+    /// An `UndoError` inside of another exception.
+    fn undo_error(&mut self, reason: &str, oid: Oid);
 
     /// Eight bytes, or nothing.
     fn optional_id(&mut self, id: Option<[u8; 8]>) {
@@ -102,6 +105,21 @@ impl Writer for pickle::Writer<'_> {
     fn dict<I: ExactSizeIterator>(&mut self, entries: I, write: impl FnMut(&mut Self, I::Item)) {
         self.dict(entries, write);
     }
+
+    fn undo_error(&mut self, reason: &str, oid: Oid) {
+        let oid = oid.to_bytes();
+        self.zodb_exception("UndoError", 3, |writer| {
+            writer.str("_reason");
+            writer.str(reason);
+            writer.str("_oid");
+            writer.bytes(&oid);
+            writer.str("args");
+            writer.tuple(2, |writer| {
+                writer.str(reason);
+                writer.bytes(&oid);
+            });
+        });
+    }
 }
 
 impl Writer for msgpack::Writer<'_> {
@@ -169,6 +187,16 @@ impl Writer for msgpack::Writer<'_> {
     fn dict<I: ExactSizeIterator>(&mut self, entries: I, mut write: impl FnMut(&mut Self, I::Item)) {
         self.map(entries.len());
         entries.for_each(|entry| write(self, entry));
+    }
+
+    fn undo_error(&mut self, reason: &str, oid: Oid) {
+        self.array(2);
+        self.str("ZODB.POSException.UndoError");
+        self.map(2);
+        self.str("_reason");
+        self.str(reason);
+        self.str("_oid");
+        self.bytes(&oid.to_bytes());
     }
 }
 

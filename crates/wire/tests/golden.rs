@@ -304,6 +304,12 @@ fn refusal(name: &str) -> Refusal {
         "refusal-quota" => Refusal::Quota(text("The storage quota has been exceeded.")),
         "refusal-file-storage" => Refusal::FileStorage(text("Already packing")),
         "refusal-undo" => Refusal::Undo { reason: text("Some data"), oid: Some(OID) },
+        "refusal-undo-of-one" => Refusal::UndoOf(vec![(OID, text("Some data"))]),
+        "refusal-undo-of-several" => {
+            let gone = (Oid::new(1), text("_loadBack() failed"));
+            Refusal::UndoOf(vec![(OID, text("Some data")), gone])
+        }
+        "refusal-base64" => Refusal::Base64(text("Incorrect padding")),
         "refusal-unsupported" => Refusal::Unsupported(text("no")),
         "refusal-os" => Refusal::Os { errno: Some(28), text: text("No space left on device") },
         "refusal-value" => Refusal::Value(text("unknown storage: X")),

@@ -37,7 +37,7 @@ pub fn a_later_store_on_the_current_revision_clears_a_conflict(subject: &Subject
     let writes = vec![store(1, first, "late"), store(1, second, "resolved")];
     let writes = WriteSet { writes, ..WriteSet::default() };
     let (id, voted) = subject.vote_with(writes, ConflictPolicy::Collect).unwrap();
-    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(1)], resolved: vec![] });
+    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(1)], resolved: vec![], undone: vec![] });
     let third = subject.finish(id);
     subject.storage.publish(third);
     assert_eq!(subject.found(Oid::new(1), Tid::MAX), revision("resolved", third, None));
@@ -49,7 +49,7 @@ pub fn a_check_of_an_old_revision_fails_the_vote(subject: &Subject) {
     let first = subject.commit(vec![store(1, Tid::ZERO, "one")]);
     let check = |serial| Write::Check { oid: Oid::new(1), serial };
     let (id, voted) = subject.vote(vec![check(first), store(2, Tid::ZERO, "two")]).unwrap();
-    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(2)], resolved: vec![] });
+    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(2)], resolved: vec![], undone: vec![] });
     subject.storage.abort(id);
     let second = subject.commit(vec![store(1, first, "newer")]);
     for policy in [ConflictPolicy::Refuse, ConflictPolicy::Collect] {
@@ -91,7 +91,7 @@ pub fn an_aborted_transaction_leaves_nothing_behind(subject: &Subject) {
 pub fn the_last_store_of_an_object_counts(subject: &Subject) {
     let first = subject.commit(vec![store(1, Tid::ZERO, "one")]);
     let (id, voted) = subject.vote(vec![store(1, first, "two"), store(1, first, "three")]).unwrap();
-    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(1)], resolved: vec![] });
+    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(1)], resolved: vec![], undone: vec![] });
     let second = subject.finish(id);
     subject.storage.publish(second);
     assert_eq!(subject.found(Oid::new(1), Tid::MAX), revision("three", second, None));
@@ -141,7 +141,7 @@ pub fn a_restored_transaction_keeps_its_tid(subject: &Subject) {
         return;
     }
     let (id, voted) = voted.unwrap();
-    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(7)], resolved: vec![] });
+    assert_eq!(voted, Voted::Ready { changed: vec![Oid::new(7)], resolved: vec![], undone: vec![] });
     assert_eq!(subject.finish(id), tid);
     subject.storage.publish(tid);
     assert_eq!(subject.found(Oid::new(7), Tid::MAX), revision("copy", tid, None));

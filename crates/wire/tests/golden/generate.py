@@ -7,6 +7,8 @@ Needs ZEO 6.2, ZODB 6.4 and ZopeUndo; the file is committed, so tests run withou
 Each line is the encoding, a name, and the message in hex without its length.
 """
 
+import binascii
+
 from ZEO.asyncio.marshal import encoder, reduce_exception
 from ZODB import POSException
 from ZODB.FileStorage.FileStorage import FileStorageError, FileStorageQuotaError
@@ -156,6 +158,18 @@ MESSAGES = {
     "refusal quota": refusal(FileStorageQuotaError("The storage quota has been exceeded.")),
     "refusal file storage": refusal(FileStorageError("Already packing")),
     "refusal undo": refusal(POSException.UndoError("Some data", OID)),
+    "refusal undo of one": refusal(
+        POSException.MultipleUndoErrors([(OID, POSException.UndoError("Some data", OID))])
+    ),
+    "refusal undo of several": refusal(
+        POSException.MultipleUndoErrors(
+            [
+                (OID, POSException.UndoError("Some data", OID)),
+                (id8(1), POSException.UndoError("_loadBack() failed", id8(1))),
+            ]
+        )
+    ),
+    "refusal base64": refusal(binascii.Error("Incorrect padding")),
     "refusal unsupported": refusal(POSException.Unsupported("no")),
     "refusal os": refusal(OSError(28, "No space left on device")),
     "refusal value": refusal(ValueError("unknown storage: X")),
@@ -173,6 +187,6 @@ PICKLE_ONLY = {
 
 if __name__ == "__main__":
     for letter, messages in ("Z", MESSAGES | PICKLE_ONLY), ("M", MESSAGES):
-        encode = encoder(letter.encode())
+        encode = encoder(letter.encode(), server=True)
         for name, message in messages.items():
             print(letter, name.replace(" ", "-"), encode(*message).hex())
