@@ -149,6 +149,19 @@ def test_half_a_frame_and_silence(witness):
     witness.unharmed()
 
 
+@pytest.mark.beyond_reference("a silent peer stays for ever")
+@pytest.mark.parametrize("phase", ["nothing", "hello", "registered"])
+def test_half_a_frame_and_silence_end_the_connection_in_time(serve, connect, phase):
+    witness = Witness(serve(zeo="hello-timeout 1s\nframe-timeout 1s"), connect)
+    peer = Peer(witness.server)
+    if phase != "nothing":
+        peer.shake_hands()
+    if phase == "registered":
+        peer.register()
+    peer.send(struct.pack(">I", 4000) + b"\x80\x03")
+    assert_ended_alone(witness, peer)
+
+
 @pytest.mark.quick
 @BOTH
 @pytest.mark.parametrize("method", ["loadBefore", "lastTransaction", "get_info", "tpc_begin", "server_status"])

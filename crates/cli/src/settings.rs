@@ -153,8 +153,17 @@ fn server(zeo: &Checked) -> Result<zeolith_server::Settings, ConfigError> {
         transaction_timeout: timeout.transpose()?.map(|timeout| Duration::from_secs(timeout.into())),
         client_conflict_resolution: zeo.boolean("client-conflict-resolution").unwrap_or(false),
         msgpack: zeo.boolean("msgpack").unwrap_or_else(msgpack_from_environment),
+        frame_size_max: positive(zeo, "frame-size-max")? as usize,
+        hello_timeout: Duration::from_secs(positive(zeo, "hello-timeout")?.into()),
+        frame_timeout: Duration::from_secs(positive(zeo, "frame-timeout")?.into()),
         ..zeolith_server::Settings::default()
     })
+}
+
+/// A limit that has a default and must not be nothing. Frames have 32-bit lengths, so that is its bound too.
+fn positive(zeo: &Checked, key: &'static str) -> Result<u32, ConfigError> {
+    let value = zeo.integer(key).and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0);
+    value.ok_or_else(|| zeo.key_error(key, format!("{key} must be from 1 to {}", u32::MAX)))
 }
 
 /// What stands for the key `msgpack` where it is not given.

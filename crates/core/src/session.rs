@@ -204,6 +204,13 @@ impl Session {
         self.transaction.as_ref().is_some_and(|t| matches!(t.phase, Phase::Finishing { .. }))
     }
 
+    /// Whether a method may be called at all in this phase; if not, the connection is closed whatever the
+    /// arguments are.
+    #[must_use]
+    pub fn admits(&self, method: &str) -> bool {
+        (self.access == Access::Unregistered) == (method == "register")
+    }
+
     /// Joins a storage as of its last transaction `last`: the client will hear of everything after it.
     ///
     /// # Errors
@@ -229,16 +236,13 @@ impl Session {
     pub fn receive(&mut self, call: Call) -> Step {
         let Call { id, one_way, request } = call;
         let to = Caller { id, one_way, method: request.method() };
+        if !self.admits(to.method) {
+            return Step::Close(CloseReason::InvalidMethod(to.method.to_owned()));
+        }
         match (self.access, request) {
-            (Access::Unregistered, Request::Register { storage, read_only }) => {
-                Step::Register { to, storage, read_only }
-            }
-            (Access::Unregistered, request) | (_, request @ Request::Register { .. }) => {
-                drop(request);
-                Step::Close(CloseReason::InvalidMethod(to.method.to_owned()))
-            }
+            (_, Request::Register { storage, read_only }) => Step::Register { to, storage, read_only },
             (Access::ReadOnly, request) if writes(&request) => to.refuse(Refusal::ReadOnly),
-            (Access::ReadOnly | Access::ReadWrite, request) => self.dispatch(to, request),
+            (_, request) => self.dispatch(to, request),
         }
     }
 

@@ -103,6 +103,7 @@ fn before_register_nothing_else_is_allowed_and_afterwards_register_is_not() {
     let step = call(&mut session, 1, Request::LastTransaction);
     assert!(matches!(step, Step::Close(CloseReason::InvalidMethod(name)) if name == "lastTransaction"));
     let mut session = registered(5);
+    assert!(!session.admits("register"));
     let step = call(&mut session, 1, Request::Register { storage: "1".into(), read_only: false });
     assert!(matches!(step, Step::Close(CloseReason::InvalidMethod(name)) if name == "register"));
 }

@@ -71,7 +71,7 @@ impl State {
         let (_, [user, description, extension]) =
             self.file.transaction_with_texts(position, self.end, patience)?;
         Ok(HistoryEntry {
-            time: Timestamp::from_tid(record.header.tid).as_secs_f64(),
+            time: Timestamp::tid_seconds(record.header.tid),
             user,
             description,
             extension,

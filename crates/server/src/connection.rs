@@ -242,9 +242,7 @@ impl Conversation {
             Incoming::UnknownMethod { name } => {
                 return Err(Ended::Core(CloseReason::InvalidMethod(name)));
             }
-            Incoming::BadArguments { method, .. }
-                if self.session.access() == Access::Unregistered && method != "register" =>
-            {
+            Incoming::BadArguments { method, .. } if !self.session.admits(method) => {
                 return Err(Ended::Core(CloseReason::InvalidMethod(method.to_owned())));
             }
             Incoming::BadArguments { id, one_way, method, refusal } => {

@@ -15,7 +15,7 @@ use std::{
 };
 use zeolith_core::{Publication, SessionId};
 use zeolith_storage::{StorageError, TransactionId};
-use zeolith_types::{Oid, Tid};
+use zeolith_types::Oid;
 
 /// A transaction that its client wants finished.
 #[derive(Debug)]
@@ -57,24 +57,22 @@ fn write(host: &Host, batch: Vec<Finish>) {
         }
     }
     drop(log);
-    publish(host, last);
     host.counters.commits.fetch_add((ids.len() - failed.len()) as u64, Relaxed);
-    for (session, error) in failed {
-        report(host, session, error);
+    if let Some(last) = last {
+        host.storage.publish(last);
     }
+    // Before anybody is woken: who hears that a commit is done finds its locks free.
     let now = host.clock.now();
     let mut coordinator = host.coordinator();
     let grants: Vec<_> = ids.iter().flat_map(|id| coordinator.release(*id, now)).collect();
     drop(coordinator);
-    host.grant(&grants);
-}
-
-/// Shows readers everything up to `last`, then wakes the sessions. The notices are in the log already.
-fn publish(host: &Host, last: Option<Tid>) {
     if let Some(last) = last {
-        host.storage.publish(last);
         host.published.send_replace(last);
     }
+    for (session, error) in failed {
+        report(host, session, error);
+    }
+    host.grant(&grants);
 }
 
 fn report(host: &Host, session: SessionId, error: StorageError) {

@@ -120,7 +120,7 @@ impl Storage for MemoryStorage {
         let entry = |(tid, data): (&Tid, &Bytes)| {
             let info = &content.transactions.get(tid)?.info;
             Some(HistoryEntry {
-                time: Timestamp::from_tid(*tid).as_secs_f64(),
+                time: Timestamp::tid_seconds(*tid),
                 user: info.user.clone(),
                 description: info.description.clone(),
                 extension: info.extension.clone(),

@@ -24,6 +24,19 @@ impl Timestamp {
         self.0.as_secs_f64()
     }
 
+    /// The seconds since 1970 of a tid, to the last bit as `persistent.TimeStamp.timeTime` computes them.
+    ///
+    /// It adds up in doubles from 1901 on, and clients compare what it gives for equality.
+    #[must_use]
+    pub fn tid_seconds(tid: Tid) -> f64 {
+        let minutes = tid.get() >> 32;
+        let (day, months) = (minutes / (24 * 60) % 31, minutes / (24 * 60) / 31);
+        let days = days_from_civil(months / 12 + 1900, months % 12 + 1, 1) + day as i64;
+        let whole = (days - DAYS_OF_1901) * SECONDS_PER_DAY as i64 + (minutes % (24 * 60) * 60) as i64;
+        let fraction = (tid.get() & 0xffff_ffff) as f64 * (60.0 / 65_536.0 / 65_536.0);
+        (whole as f64 + fraction) - (-DAYS_OF_1901 * SECONDS_PER_DAY as i64) as f64
+    }
+
     /// The duration since 1970-01-01 UTC.
     #[must_use]
     pub const fn since_epoch(self) -> Duration {
@@ -123,6 +136,8 @@ fn days_from_civil(year: u64, month: u64, day: u64) -> i64 {
     (era * 146_097 + day_of_era) as i64 - 719_468
 }
 
+/// 1901-01-01, in days since 1970-01-01.
+const DAYS_OF_1901: i64 = -25_202;
 const SECONDS_PER_DAY: u64 = 86_400;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -137,6 +152,21 @@ mod tests {
         let minutes = ((((2026 - 1900) * 12 + 3) * 31 + 12) * 24 + 12) * 60 + 34;
         assert_eq!(moment.to_tid(), Tid::new((minutes << 32) | 0x8000_0000));
         assert_eq!(Timestamp::from_tid(moment.to_tid()), moment);
+    }
+
+    #[test]
+    fn the_seconds_of_a_tid_are_those_of_persistent_to_the_last_bit() {
+        let computed_by_persistent = [
+            (0x044a88a6b0c11fde, 2032084241.4268107),
+            (0x045d1a79f17fd367, 2103893396.6014032),
+            (0x0457c0eb7814e8bb, 2083202608.1441426),
+            (0x038795b83fd42340, 1279424174.9598427),
+            (0x03770aa6de11cc98, 1215583132.0475454),
+            (0x03ce93c09e306913, 1553479717.075571),
+        ];
+        for (tid, seconds) in computed_by_persistent {
+            assert_eq!(Timestamp::tid_seconds(Tid::new(tid)), seconds);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::values::{escaped, existing_parent, exit_codes, level, octal, style, u
 use zeolith_config::{
     DataType::{
         Boolean, ByteSize, DottedName, ExistingDirpath, ExistingPath, Float, InetAddress, Integer, Own,
-        SocketBindingAddress, Text, Words,
+        SocketBindingAddress, Text, TimeInterval, Words,
     },
     KeyRule, Occurs, SectionRule, SectionType,
 };
@@ -49,6 +49,10 @@ static ZEO: SectionType = SectionType {
         KeyRule::optional("pid-filename", ExistingDirpath),
         KeyRule::default("client-conflict-resolution", Boolean, "false"),
         KeyRule::optional("msgpack", Boolean),
+        // Ours: the reference has no such limits.
+        KeyRule::default("frame-size-max", ByteSize, "256MB"),
+        KeyRule::default("hello-timeout", TimeInterval, "30s"),
+        KeyRule::default("frame-timeout", TimeInterval, "60s"),
     ],
     sections: &[SectionRule { name: "ssl", types: &[&SSL], occurs: Occurs::Optional }],
     refusal: None,

@@ -26,6 +26,9 @@ fn the_configuration_of_a_site_is_understood() {
           pid-filename zeo.pid
           client-conflict-resolution on
           msgpack true
+          frame-size-max 1MB
+          hello-timeout 5
+          frame-timeout 2m
         </zeo>
         <filestorage Main>
           path Data.fs
@@ -146,6 +149,8 @@ fn values_without_a_meaning_are_refused() {
     let zeo = |line: &str| refused(&format!("<zeo>\naddress 1\n{line}\n</zeo>\n{MEMORY}"));
     assert!(zeo("invalidation-queue-size -1").starts_with("invalidation-queue-size must be from 0"));
     assert!(zeo("transaction-timeout 0").starts_with("transaction-timeout must be at least 1 second"));
+    assert!(zeo("hello-timeout 0s").starts_with("hello-timeout must be from 1 to"));
+    assert!(zeo("frame-size-max 4GB").starts_with("frame-size-max must be from 1 to"));
     assert!(zeo("invalidation-age nan").starts_with("invalidation-age is not a number (line 3"));
     assert!(zeo("adress 2").contains("Did you mean 'address'?"));
     let file = |line: &str| refused(&format!("{ZEO}<filestorage>\npath x\n{line}\n</filestorage>"));
