@@ -135,7 +135,7 @@ def test_both_undo_alike(tmp_path, serve, connect, seed):
 
 def test_other_clients_see_an_undo(serve, connect):
     server = serve()
-    one, two = (ZODB.DB(connect(server)) for _ in range(2))
+    one, two = (ZODB.DB(connect(server, server_sync=True)) for _ in range(2))
     with one.transaction("first") as connection:
         connection.root()["x"] = 1
     reader = two.open()

@@ -87,7 +87,7 @@ impl State {
         let (header, [user, description, extension]) =
             self.file.transaction_with_texts(position, self.end, Patience::Wait)?;
         let (tid, size) = (header.tid, header.len);
-        let time = Timestamp::from_tid(tid).as_secs_f64();
+        let time = Timestamp::tid_seconds(tid);
         Ok(UndoEntry { tid, time, user, description, extension, size })
     }
 
