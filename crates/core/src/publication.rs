@@ -103,16 +103,19 @@ impl PublicationLog {
     /// The answer to `getInvalidations`: the newest tid and all oids changed after `after`, each once.
     /// `None` if the queue does not reach back that far: its oldest entry must not be newer than `after`
     /// (trap T38).
+    ///
+    /// `through` is the last transaction that readers see. What is in the log already but not visible yet is
+    /// left out, or the client would believe itself further than the loads that it is answered next.
     #[must_use]
-    pub fn changes_since(&self, after: Tid) -> Option<(Tid, Vec<Oid>)> {
-        let queue_start = self.entries.len().saturating_sub(self.queue_size);
-        let oldest = self.entries.get(queue_start)?;
-        if oldest.tid > after {
+    pub fn changes_since(&self, after: Tid, through: Tid) -> Option<(Tid, Vec<Oid>)> {
+        let end = self.entries.partition_point(|entry| entry.tid <= through);
+        let visible = self.entries.range(end.saturating_sub(self.queue_size)..end);
+        if visible.clone().next()?.tid > after {
             return None;
         }
-        let newest = self.entries.back()?.tid;
+        let newest = visible.clone().next_back()?.tid;
         let mut seen = HashSet::new();
-        let newer = self.entries.range(queue_start..).filter(|entry| entry.tid > after);
+        let newer = visible.filter(|entry| entry.tid > after);
         let oids = newer.flat_map(|entry| entry.oids.iter().copied()).filter(|oid| seen.insert(*oid));
         Some((newest, oids.collect()))
     }
@@ -160,15 +163,28 @@ mod tests {
     #[test]
     fn the_queue_answers_from_its_oldest_entry_on() {
         let log = log(3, 1..=5);
-        assert_eq!(log.changes_since(Tid::new(2)), None, "entry 3 is newer than what the client knows");
-        let (tid, oids) = log.changes_since(Tid::new(3)).unwrap();
+        assert_eq!(
+            log.changes_since(Tid::new(2), Tid::MAX),
+            None,
+            "entry 3 is newer than what the client knows"
+        );
+        let (tid, oids) = log.changes_since(Tid::new(3), Tid::MAX).unwrap();
         assert_eq!((tid.get(), oids), (5, vec![Oid::new(4), Oid::new(5)]));
-        assert_eq!(log.changes_since(Tid::new(5)), Some((Tid::new(5), vec![])));
+        assert_eq!(log.changes_since(Tid::new(5), Tid::MAX), Some((Tid::new(5), vec![])));
+    }
+
+    /// A client that believed itself at 5 would then load objects as of 4 and take them for those of 5.
+    #[test]
+    fn what_readers_do_not_see_yet_is_not_told_to_a_client_that_returns() {
+        let log = log(2, 1..=5);
+        assert_eq!(log.changes_since(Tid::new(3), Tid::new(4)), Some((Tid::new(4), vec![Oid::new(4)])));
+        assert_eq!(log.changes_since(Tid::new(4), Tid::new(4)), Some((Tid::new(4), vec![])));
+        assert_eq!(log.changes_since(Tid::new(2), Tid::new(4)), None);
     }
 
     #[test]
     fn a_queue_of_size_zero_remembers_nothing() {
-        assert_eq!(log(0, 1..=5).changes_since(Tid::new(5)), None);
+        assert_eq!(log(0, 1..=5).changes_since(Tid::new(5), Tid::MAX), None);
     }
 
     #[test]
@@ -176,7 +192,7 @@ mod tests {
         let mut log = log(10, 1..=1);
         log.append(published(2, &[7, 8]));
         log.append(published(3, &[7]));
-        let (_, oids) = log.changes_since(Tid::new(1)).unwrap();
+        let (_, oids) = log.changes_since(Tid::new(1), Tid::MAX).unwrap();
         assert_eq!(oids, [Oid::new(7), Oid::new(8)]);
     }
 
@@ -193,7 +209,7 @@ mod tests {
     fn a_log_started_from_a_storage_lets_sessions_join_at_its_last_transaction() {
         let remembered = vec![(Tid::new(8), vec![Oid::new(1)]), (Tid::new(9), vec![Oid::new(2)])];
         let log = PublicationLog::new(100, Tid::new(9), remembered);
-        assert_eq!(log.changes_since(Tid::new(8)), Some((Tid::new(9), vec![Oid::new(2)])));
+        assert_eq!(log.changes_since(Tid::new(8), Tid::MAX), Some((Tid::new(9), vec![Oid::new(2)])));
         assert!(log.between(Tid::new(9), Tid::new(9)).is_ok());
     }
 }

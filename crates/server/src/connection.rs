@@ -170,6 +170,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Access::Unregistered => (Some(self.register_until), "a registration"),
             _ => (self.pipe.stalls_at(settings.frame_timeout), "the rest of a message"),
         };
+        let is_full = self.pipe.is_full();
         let conversation = &mut self.conversation;
         let published = conversation.published_to.as_mut();
         tokio::select! {
@@ -177,7 +178,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(mail) => Ok(Event::Mail(mail)),
                 None => Err(Ended::ByPeer),
             },
-            Ok(()) = changed(published) => Ok(Event::Published),
+            // Who does not read is not told either, or what waits for it would grow without bound. The log keeps
+            // it for a while, and then the client has fallen too far behind.
+            Ok(()) = changed(published), if !is_full => Ok(Event::Published),
             progress = self.pipe.progress() => progress.map(Event::Socket).map_err(Ended::Socket),
             Some(load) = conversation.slow_loads.join_next(), if !conversation.slow_loads.is_empty() => {
                 load.map(Event::Loaded).map_err(|error| Ended::Socket(io::Error::other(error)))
@@ -380,7 +383,7 @@ impl Conversation {
 
     /// `getInvalidations`: from the queue, else from the storage if the client was not away for too long.
     fn changes(&self, after: Tid, host: &Host) -> Changes {
-        if let Some(changes) = host.log().changes_since(after) {
+        if let Some(changes) = host.log().changes_since(after, host.storage.last_transaction()) {
             let (tid, oids) = (&changes.0, changes.1.len());
             tracing::info!(target: log::STORAGE_SERVER, "({}) Return {oids} invalidations up to tid {tid}", self.label);
             return Changes::Known(Some(changes));
