@@ -144,7 +144,10 @@ impl Coordinator {
             vote.state = VoteState::Finishing { since: now };
             Expired { session: vote.session, timeout }
         });
-        expired.collect()
+        let mut expired: Vec<Expired> = expired.collect();
+        // The map has an order of its own each time; what follows from the same events must not (invariant 2).
+        expired.sort_unstable_by_key(|expired| expired.session);
+        expired
     }
 
     /// When [`Self::expire`] has something to do, if it ever will.
@@ -214,6 +217,16 @@ mod tests {
         assert_eq!(coordinator.expire(at(11)), []);
         coordinator.release(first, at(12));
         assert_eq!(coordinator.next_deadline(), Some(Duration::from_secs(22)));
+    }
+
+    #[test]
+    fn votes_that_expire_together_are_told_in_the_order_of_their_sessions() {
+        let mut coordinator = Coordinator::new(Some(Duration::from_secs(10)));
+        for number in 0..20 {
+            coordinator.request(SessionId(number), object(number), at(0));
+        }
+        let expired = coordinator.expire(at(10)).into_iter().map(|expired| expired.session.0);
+        assert_eq!(expired.collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
     }
 
     #[test]
