@@ -119,6 +119,8 @@ fn start(program: &str, options: Options) -> Result<ExitCode, Trouble> {
         .map_err(|error| Trouble::Usage(format!("can't open the event log: {error}")))?;
     let ready = |_: &[String]| {
         if plan.test {
+            // The log has a thread of its own; its lines come first.
+            log.flush();
             say("testing exit immediately");
         }
     };
