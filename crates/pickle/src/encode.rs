@@ -73,25 +73,7 @@ impl<'a> Writer<'a> {
     /// An integer in its shortest form.
     #[inline]
     pub fn int(&mut self, value: i128) {
-        if let Ok(byte) = u8::try_from(value) {
-            self.out.extend_from_slice(&[op::BININT1, byte]);
-        } else if let Ok(short) = u16::try_from(value) {
-            self.out.push(op::BININT2);
-            self.out.extend_from_slice(&short.to_le_bytes());
-        } else if let Ok(int) = i32::try_from(value) {
-            self.out.push(op::BININT);
-            self.out.extend_from_slice(&int.to_le_bytes());
-        } else {
-            let bytes = value.to_le_bytes();
-            let sign = if value < 0 { 0xff } else { 0 };
-            let mut len = bytes.len();
-            // A byte goes if the one below it carries the sign as well.
-            while len > 1 && bytes[len - 1] == sign && (bytes[len - 2] ^ sign) & 0x80 == 0 {
-                len -= 1;
-            }
-            self.out.extend_from_slice(&[op::LONG1, len as u8]);
-            self.out.extend_from_slice(&bytes[..len]);
-        }
+        push_int(self.out, value);
     }
 
     /// A float.
@@ -275,5 +257,29 @@ pub fn encode(value: &Value) -> Option<Vec<u8>> {
     writer.finish().then_some(out)
 }
 
+/// Appends an integer in its shortest form.
+#[inline]
+pub(crate) fn push_int(out: &mut Vec<u8>, value: i128) {
+    if let Ok(byte) = u8::try_from(value) {
+        out.extend_from_slice(&[op::BININT1, byte]);
+    } else if let Ok(short) = u16::try_from(value) {
+        out.push(op::BININT2);
+        out.extend_from_slice(&short.to_le_bytes());
+    } else if let Ok(int) = i32::try_from(value) {
+        out.push(op::BININT);
+        out.extend_from_slice(&int.to_le_bytes());
+    } else {
+        let bytes = value.to_le_bytes();
+        let sign = if value < 0 { 0xff } else { 0 };
+        let mut len = bytes.len();
+        // A byte goes if the one below it carries the sign as well.
+        while len > 1 && bytes[len - 1] == sign && (bytes[len - 2] ^ sign) & 0x80 == 0 {
+            len -= 1;
+        }
+        out.extend_from_slice(&[op::LONG1, len as u8]);
+        out.extend_from_slice(&bytes[..len]);
+    }
+}
+
 /// How many items Python puts between a mark and its `APPENDS` or `SETITEMS`.
-const BATCH_LEN: usize = 1000;
+pub(crate) const BATCH_LEN: usize = 1000;

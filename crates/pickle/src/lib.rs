@@ -3,7 +3,8 @@
 //!
 //! Nothing here can call anything. [`decode`] builds plain [`zeolith_types::Value`]s and refuses every
 //! global but a short list of harmless constructors; [`Writer`] writes what Python's fast pickler
-//! writes; [`class_name`] and [`references`] look at records of any class without loading one. No
+//! writes; [`class_name`] and [`references`] look at records of any class without loading one; [`state`] reads
+//! records whole and writes them again, for conflict resolution. No
 //! function recurses on its input, and none allocates by a length that the input merely claims.
 
 mod decode;
@@ -16,6 +17,7 @@ mod input;
 mod opcode;
 mod record;
 mod scan;
+pub mod state;
 mod text;
 
 pub use decode::{Limits, decode};

@@ -14,9 +14,11 @@
 pub mod contract;
 mod error;
 pub mod memory;
+mod resolve;
 mod transaction;
 
 pub use error::StorageError;
+pub use resolve::{BTreesConflict, Disagreement, Resolution, ResolveRequest, Resolver};
 pub use transaction::{ConflictPolicy, TransactionId, Voted, Write, WriteSet};
 
 use bytes::Bytes;

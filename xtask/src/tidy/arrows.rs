@@ -7,7 +7,7 @@ use crate::workspace::{DependencyKind, Package};
 const RANKS: &[&[&str]] = &[
     &["types"],
     &["storage", "disk", "pickle"],
-    &["wire", "filestorage", "config"],
+    &["wire", "filestorage", "resolve", "config"],
     &["core", "cache"],
     &["server", "client"],
     &["cli", "python"],
