@@ -10,6 +10,7 @@ mod getopt;
 mod open;
 mod output;
 mod pid_file;
+mod resolve;
 pub mod runzeo;
 mod serve;
 mod service;

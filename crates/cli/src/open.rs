@@ -1,6 +1,9 @@
 //! Opens the storages that the settings name, and logs what was found in them.
 
-use crate::settings::{FileSettings, StorageKind, StorageSettings};
+use crate::{
+    resolve::LoggingResolver,
+    settings::{FileSettings, StorageKind, StorageSettings},
+};
 use std::{sync::Arc, time::SystemTime};
 use zeolith_disk::RealDisk;
 use zeolith_filestorage::{FileStorage, IndexUse, OpenReport, Options};
@@ -48,7 +51,14 @@ fn open(kind: &StorageKind) -> Result<Arc<dyn Storage>, StorageError> {
         StorageKind::File(file) => {
             let FileSettings { create, read_only, quota, .. } = *file;
             let clock = || SystemTime::now().into();
-            let options = Options { create, read_only, quota, clock: Some(clock), ..Options::default() };
+            let options = Options {
+                create,
+                read_only,
+                quota,
+                clock: Some(clock),
+                resolver: Some(Arc::new(LoggingResolver)),
+                ..Options::default()
+            };
             let mut tenths = 0;
             let mut progress = |done: u64, all: u64| {
                 let now = done.saturating_mul(10).checked_div(all).unwrap_or(10);

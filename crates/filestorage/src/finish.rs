@@ -55,16 +55,17 @@ impl FileStorage {
             ledger.check()?;
             (ledger.end, ledger.voted_len)
         };
-        let quota = self.options.quota;
-        let voter = Voter { file: &state.file, index: &state.index, end, ahead, quota, policy, patience };
-        let (prepared, undone) = match voter.check(writes)? {
-            Checked::Prepared { prepared, undone } => (prepared, undone),
+        let (quota, resolver) = (self.options.quota, self.options.resolver.as_deref());
+        let (file, index) = (&*state.file, &*state.index);
+        let voter = Voter { file, index, end, ahead, quota, policy, patience, resolver };
+        let (prepared, resolved, undone) = match voter.check(writes)? {
+            Checked::Prepared { prepared, resolved, undone } => (prepared, resolved, undone),
             Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),
         };
         let changed = prepared.changed();
         changed.iter().for_each(|oid| self.raise_next_oid(*oid));
         guard(&self.ledger).vote(id, prepared, &state.file, patience)?;
-        Ok(Voted::Ready { changed, resolved: Vec::new(), undone })
+        Ok(Voted::Ready { changed, resolved, undone })
     }
 
     pub(crate) fn finish_batch(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {

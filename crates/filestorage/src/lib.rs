@@ -15,6 +15,7 @@ mod open;
 mod prepare;
 mod read;
 mod report;
+mod resolve;
 mod saved;
 mod saved_index;
 mod scan;

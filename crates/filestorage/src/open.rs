@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use zeolith_disk::{Access, Disk};
-use zeolith_storage::{Result, StorageError};
+use zeolith_storage::{Resolver, Result, StorageError};
 use zeolith_types::{Tid, Timestamp};
 
 /// How a database is opened.
@@ -34,6 +34,8 @@ pub struct Options {
     /// Tells the time, for the report; without it nobody knows how long opening took, or that a tid is in the
     /// future.
     pub clock: Option<fn() -> Timestamp>,
+    /// Whom to ask about conflicts; without one they stand.
+    pub resolver: Option<Arc<dyn Resolver>>,
 }
 
 impl FileStorage {

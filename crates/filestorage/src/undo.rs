@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::collections::{HashMap, HashSet};
-use zeolith_storage::{Patience, Result, StorageError};
+use zeolith_storage::{Patience, ResolveRequest, Result, StorageError};
 use zeolith_types::{Oid, Tid};
 
 /// The last record that the transaction itself has for each object, so far.
@@ -26,8 +26,21 @@ pub(crate) struct Latest {
 enum Undone {
     /// The object gets a record that points there; 0 if it is not to exist.
     To(u64),
+    /// The object gets a record of its own, which keeps what others have changed since.
+    Merged(Bytes),
     /// It stands in the way, in the words of the reference.
     Failed(&'static str),
+}
+
+/// An object whose data is not that of the undone transaction any more.
+struct Changed {
+    oid: Oid,
+    /// The undone transaction.
+    tid: Tid,
+    /// What it wrote.
+    undone: Bytes,
+    /// What there is now.
+    current: Bytes,
 }
 
 /// The failures so far, each with its place among them.
@@ -54,15 +67,18 @@ impl Voter<'_> {
             position += record.header.record_len();
             // A later record of the object can do what an earlier one could not.
             failures.by_oid.remove(&oid);
-            match self.undo_record(record, latest.of(oid, prepared))? {
-                Undone::Failed(why) => failures.add(oid, why),
-                Undone::To(pointer) => {
-                    let current = self.index.get(oid).unwrap_or(0);
-                    prepared.push(oid, None, current, &Body::Backpointer(pointer));
-                    if seen.insert(oid) {
-                        oids.push(oid);
-                    }
+            let undone = self.undo_record(record, latest.of(oid, prepared))?;
+            let body = match &undone {
+                Undone::Failed(why) => {
+                    failures.add(oid, why);
+                    continue;
                 }
+                Undone::To(pointer) => Body::Backpointer(*pointer),
+                Undone::Merged(data) => Body::Data(data),
+            };
+            prepared.push(oid, None, self.index.get(oid).unwrap_or(0), &body);
+            if seen.insert(oid) {
+                oids.push(oid);
             }
         }
         failures.into_result().map(|()| oids)
@@ -89,6 +105,7 @@ impl Voter<'_> {
     /// that undoes has written for the object already.
     fn undo_record(&self, undone: Record, latest: Option<Written>) -> Result<Undone> {
         let (oid, position, before) = (undone.header.oid, undone.position, undone.header.prev);
+        let tid = undone.header.tid;
         let current = self.index.get(oid).unwrap_or(0);
         let (pointer, data) = match latest {
             None if current == position => return Ok(Undone::To(before)),
@@ -109,21 +126,33 @@ impl Voter<'_> {
         match data {
             None => Ok(Undone::Failed("_loadBack() failed")),
             Some(data) if data == data_undone => Ok(Undone::To(before)),
-            Some(_) => self.undo_changed(oid, before),
+            Some(data) => self.undo_changed(before, Changed { oid, tid, undone: data_undone, current: data }),
         }
     }
 
-    /// The object has changed since. Only somebody who can merge the states before, undone and current could
-    /// undo that, and the storage has nobody to ask.
-    fn undo_changed(&self, oid: Oid, before: u64) -> Result<Undone> {
+    /// The object has changed since: what it was before is merged with what it is now, as if the one and the
+    /// other had been made of what is undone.
+    fn undo_changed(&self, before: u64, changed: Changed) -> Result<Undone> {
         if before == 0 {
             let why = "Can't undo an add transaction followed by conflicting transactions.";
             return Ok(Undone::Failed(why));
         }
-        Ok(Undone::Failed(match self.data_at(oid, before)? {
-            None => "_loadBack() failed for %s",
-            Some(_) => "Some data were modified by a later transaction",
-        }))
+        let Changed { oid, tid, undone, current } = changed;
+        let Some(data_before) = self.data_at(oid, before)? else {
+            return Ok(Undone::Failed("_loadBack() failed for %s"));
+        };
+        let merged = match self.may_resolve()? {
+            true => self.resolve(&ResolveRequest {
+                oid,
+                committed_tid: self.current(oid)?.map_or(tid, |record| record.header.tid),
+                read_tid: tid,
+                old: &undone,
+                committed: &current,
+                new: &data_before,
+            }),
+            false => None,
+        };
+        Ok(merged.map_or(Undone::Failed("Some data were modified by a later transaction"), Undone::Merged))
     }
 
     /// Where the record at `position` points for its data, or its data.

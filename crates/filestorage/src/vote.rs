@@ -10,7 +10,8 @@ use crate::{
     undo::Latest,
 };
 use bytes::Bytes;
-use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, Write, WriteSet};
+use std::collections::BTreeSet;
+use zeolith_storage::{ConflictPolicy, Patience, Resolver, Result, StorageError, Write, WriteSet};
 use zeolith_types::{Conflict, Oid, Tid};
 
 /// What a vote is checked against.
@@ -24,12 +25,15 @@ pub(crate) struct Voter<'a> {
     pub(crate) quota: Option<u64>,
     pub(crate) policy: ConflictPolicy,
     pub(crate) patience: Patience,
+    pub(crate) resolver: Option<&'a dyn Resolver>,
 }
 
 /// A checked transaction.
 pub(crate) enum Checked {
     Prepared {
         prepared: Prepared,
+        /// The objects whose conflicts were resolved, each once.
+        resolved: Vec<Oid>,
         /// The objects that an undo touched.
         undone: Vec<Oid>,
     },
@@ -44,11 +48,11 @@ impl Voter<'_> {
             return Err(StorageError::Format("no tid could come after the given one".into()));
         }
         let mut conflicts: Vec<Conflict> = Vec::new();
-        let (mut undone, mut latest) = (Vec::new(), Latest::default());
+        let (mut resolved, mut undone, mut latest) = (BTreeSet::new(), Vec::new(), Latest::default());
         for write in &writes.writes {
             if let Write::Undo { tid } = write {
                 undone.extend(self.undo(*tid, &mut latest, &mut prepared)?);
-            } else if let Some(conflict) = self.write(write, &mut prepared)? {
+            } else if let Some(conflict) = self.write(write, &mut prepared, &mut resolved)? {
                 if self.policy == ConflictPolicy::Refuse {
                     return Err(StorageError::Conflict(conflict));
                 }
@@ -65,12 +69,17 @@ impl Voter<'_> {
         if self.end + self.ahead + prepared.len() > POSITION_MAX {
             return Err(StorageError::Format("the file would grow past what its index can address".into()));
         }
-        Ok(Checked::Prepared { prepared, undone })
+        Ok(Checked::Prepared { prepared, resolved: resolved.into_iter().collect(), undone })
     }
 
-    fn write(&self, write: &Write, prepared: &mut Prepared) -> Result<Option<Conflict>> {
+    fn write(
+        &self,
+        write: &Write,
+        prepared: &mut Prepared,
+        resolved: &mut BTreeSet<Oid>,
+    ) -> Result<Option<Conflict>> {
         match write {
-            Write::Store { oid, serial, data } => self.store(*oid, *serial, data, prepared),
+            Write::Store { oid, serial, data } => self.store(*oid, *serial, data, prepared, resolved),
             Write::Restore { oid, serial, data, prev_txn } => {
                 self.restore(*oid, *serial, data.as_ref(), *prev_txn, prepared).map(|()| None)
             }
@@ -86,14 +95,21 @@ impl Voter<'_> {
         serial: Tid,
         data: &Bytes,
         prepared: &mut Prepared,
+        resolved: &mut BTreeSet<Oid>,
     ) -> Result<Option<Conflict>> {
         let current = self.current(oid)?;
+        let mut merged = None;
         if let Some(current) = &current
             && current.header.tid != serial
         {
-            let committed = current.header.tid;
-            return Ok(Some(Conflict { oid, committed, read: serial, data: data.clone() }));
+            merged = self.resolve_store(oid, serial, current, data)?;
+            if merged.is_none() {
+                let committed = current.header.tid;
+                return Ok(Some(Conflict { oid, committed, read: serial, data: data.clone() }));
+            }
+            resolved.insert(oid);
         }
+        let data = merged.as_ref().unwrap_or(data);
         self.check_quota(prepared)?;
         // A record without data can't be told from a backpointer.
         if data.is_empty() {
@@ -169,7 +185,7 @@ impl Voter<'_> {
         Ok(None)
     }
 
-    fn current(&self, oid: Oid) -> Result<Option<Record>> {
+    pub(crate) fn current(&self, oid: Oid) -> Result<Option<Record>> {
         let Some(position) = self.index.get(oid) else { return Ok(None) };
         self.file.record(oid, position, self.end, Want::Header, self.patience).map(Some)
     }
