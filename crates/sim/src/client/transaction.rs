@@ -1,0 +1,233 @@
+//! A client's commits, in two phases, with everything that can come between.
+
+use super::{Client, Expected, oid_value, receive::oid_of, receive::tid_of, tid_value};
+use crate::{checks::Invariant, context::Context};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use zeolith_types::{Oid, Tid, Value};
+
+/// How far a client's transaction is.
+#[derive(Debug)]
+pub(super) enum Transaction {
+    None,
+    Voting(Open),
+    /// The client can finish it, and will or will not.
+    Voted(Open),
+    Finishing(Open),
+    Aborting,
+}
+
+/// What a client wants to commit.
+#[derive(Debug)]
+pub(super) struct Open {
+    id: i128,
+    label: Bytes,
+    changes: BTreeMap<Oid, Option<Bytes>>,
+    /// How often it may still resolve conflicts.
+    attempts: u32,
+    /// It does nothing more, and holds its locks.
+    pub(super) is_stalled: bool,
+}
+
+impl Client {
+    /// Says what it wants, and asks for a vote.
+    pub(super) fn begin(&mut self, context: &mut Context) {
+        self.transactions += 1;
+        let label = Bytes::from(format!("client {} transaction {}", self.number, self.transactions));
+        let id = (self.number as i128 + 1) << 40 | i128::from(self.transactions);
+        let mut open = Open { id, label, changes: BTreeMap::new(), attempts: 3, is_stalled: false };
+        let start = [
+            Value::Int(id),
+            Value::Bytes(Bytes::new()),
+            Value::Bytes(open.label.clone()),
+            Value::Dict(Vec::new()),
+            Value::None,
+            Value::Str(" ".into()),
+        ];
+        self.tell("tpc_begin", &start, context);
+        self.change_objects(&mut open, context);
+        if context.random.chance(200)
+            && let Some(oid) = self.choose(context)
+            && !open.changes.contains_key(&oid)
+            && let Some((serial, _)) = self.cache.current(oid)
+        {
+            let check = [oid_value(oid), tid_value(serial), Value::Int(id)];
+            self.tell("checkCurrentSerialInTransaction", &check, context);
+        }
+        if let Some(oid) = self.new_oids.pop_if(|_| context.random.chance(150)) {
+            self.store(&mut open, oid, Tid::ZERO, context);
+        }
+        self.vote(open, context);
+    }
+
+    fn change_objects(&mut self, open: &mut Open, context: &mut Context) {
+        let count = context.random.pick(&[0, 1, 1, 1, 2, 2, 3, 6]);
+        for _ in 0..count {
+            let Some(oid) = self.choose(context) else { continue };
+            let Some((serial, _)) = self.cache.current(oid) else { continue };
+            if open.changes.contains_key(&oid) {
+                continue;
+            }
+            // What is deleted stays deleted, so few things are.
+            if oid.get() > context.plan.objects && context.random.chance(100) {
+                let delete = [oid_value(oid), tid_value(serial), Value::Int(open.id)];
+                self.tell("deleteObject", &delete, context);
+                open.changes.insert(oid, None);
+            } else {
+                self.store(open, oid, serial, context);
+            }
+        }
+    }
+
+    fn store(&self, open: &mut Open, oid: Oid, serial: Tid, context: &mut Context) {
+        let record_max = if context.random.chance(5) { RECORD_LARGE } else { context.plan.record_max };
+        let len = context.random.between(1, record_max) as usize;
+        let mut data = format!("{oid} by client {} in {} ", self.number, self.transactions).into_bytes();
+        let fill = context.random.next() as u8;
+        data.resize(data.len() + len, fill);
+        let data = Bytes::from(data);
+        let store = [oid_value(oid), tid_value(serial), Value::Bytes(data.clone()), Value::Int(open.id)];
+        self.tell("storea", &store, context);
+        open.changes.insert(oid, Some(data));
+    }
+
+    fn vote(&mut self, open: Open, context: &mut Context) {
+        context.note(format_args!(
+            "client {} votes on {:?}: {:?}",
+            self.number,
+            open.label,
+            open.changes.keys()
+        ));
+        self.call("vote", &[Value::Int(open.id)], Expected::Voted, context);
+        self.transaction = Transaction::Voting(open);
+    }
+
+    pub(super) fn voted(&mut self, failed: bool, body: &Value, context: &mut Context) {
+        let Transaction::Voting(open) = std::mem::replace(&mut self.transaction, Transaction::None) else {
+            return;
+        };
+        if failed {
+            context.counts.refused += 1;
+            context.note(format_args!(
+                "client {}: {:?} is refused: {}",
+                self.number,
+                open.label,
+                class(body)
+            ));
+            if let Some([Value::Str(class), Value::Dict(payload)]) = body.as_sequence()
+                && class.ends_with("ConflictError")
+            {
+                self.conflict(payload, context);
+            }
+            // The reference aborts what the server has forgotten already.
+            self.abort(&open, context);
+            return;
+        }
+        let conflicts: Vec<&Value> = body.as_sequence().unwrap_or_default().iter().collect();
+        if conflicts.is_empty() {
+            self.transaction = Transaction::Voted(open);
+            return;
+        }
+        self.resolve(open, &conflicts, context);
+    }
+
+    /// Somebody else was first: what the cache has of the object is not worth keeping.
+    fn conflict(&mut self, payload: &[(Value, Value)], context: &mut Context) {
+        let Some(oid) = field(payload, "oid").and_then(oid_of) else { return };
+        if let Some([committed, _]) = field(payload, "serials").and_then(Value::as_sequence) {
+            let committed = tid_of(committed).unwrap_or_default();
+            let changed_it =
+                context.history.get(committed).is_some_and(|commit| commit.changes.contains_key(&oid));
+            context.checks.ensure(changed_it, Invariant::DurableBeforeTold, || {
+                format!("a conflict says that {oid} is at {committed}")
+            });
+        }
+        self.cache.drop_current(oid);
+    }
+
+    /// The server asks the client to resolve: it stores again on top of what is committed.
+    fn resolve(&mut self, mut open: Open, conflicts: &[&Value], context: &mut Context) {
+        context.counts.refused += 1;
+        if open.attempts == 0 || context.random.chance(200) {
+            return self.abort(&open, context);
+        }
+        open.attempts -= 1;
+        for conflict in conflicts {
+            let Value::Dict(fields) = conflict else { continue };
+            let oid = field(fields, "oid").and_then(oid_of);
+            let serials = field(fields, "serials").and_then(Value::as_sequence);
+            let (Some(oid), Some([committed, _])) = (oid, serials) else { continue };
+            self.store(&mut open, oid, tid_of(committed).unwrap_or_default(), context);
+        }
+        self.vote(open, context);
+    }
+
+    pub(super) fn abort(&mut self, open: &Open, context: &mut Context) {
+        self.transaction = Transaction::Aborting;
+        self.call("tpc_abort", &[Value::Int(open.id)], Expected::Aborted, context);
+    }
+
+    pub(super) fn aborted(&mut self) {
+        self.transaction = Transaction::None;
+    }
+
+    pub(super) fn finish(&mut self, open: Open, context: &mut Context) {
+        self.call("tpc_finish", &[Value::Int(open.id)], Expected::Finished, context);
+        self.transaction = Transaction::Finishing(open);
+    }
+
+    /// The reply to finish goes into the cache before anything else happens (trap T4).
+    pub(super) fn finished(&mut self, failed: bool, body: &Value, context: &mut Context) {
+        let Transaction::Finishing(open) = std::mem::replace(&mut self.transaction, Transaction::None) else {
+            return;
+        };
+        let tid = if failed { None } else { tid_of(body) };
+        let Some(tid) = tid else {
+            context.note(format_args!(
+                "client {}: {:?} is not finished: {}",
+                self.number,
+                open.label,
+                class(body)
+            ));
+            // Nobody knows what the cache is worth now (trap T6).
+            return self.hang_up(context);
+        };
+        context.note(format_args!("client {}: {:?} is {tid:?}", self.number, open.label));
+        context.counts.commits += 1;
+        self.expect_next(tid, context);
+        let is_it = context
+            .history
+            .get(tid)
+            .is_some_and(|commit| commit.label == open.label && commit.changes == open.changes);
+        context.checks.ensure(is_it, Invariant::DurableBeforeTold, || {
+            format!("{:?} is said to be {tid}, which is something else", open.label)
+        });
+        let oids: Vec<Oid> = open.changes.keys().copied().collect();
+        for (oid, data) in open.changes {
+            self.cache.invalidate(oid, tid, &mut context.checks);
+            if let Some(data) = data {
+                self.cache.store(oid, tid, None, data, &mut context.checks);
+            }
+        }
+        self.cache.set_last(tid, &mut context.checks);
+        for oid in oids {
+            self.cache.check_object(oid, &context.history, &mut context.checks, self.number);
+        }
+        self.is_done |= self.has_swept && context.calm;
+    }
+}
+
+fn field<'a>(fields: &'a [(Value, Value)], name: &str) -> Option<&'a Value> {
+    fields.iter().find(|(key, _)| *key == Value::Str(name.to_owned())).map(|(_, value)| value)
+}
+
+/// The class of a refusal, for the trace.
+fn class(body: &Value) -> String {
+    match body.as_sequence() {
+        Some([Value::Str(class), Value::Dict(_)]) => class.clone(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A record that takes a vote to the pool.
+const RECORD_LARGE: u64 = 20_000;

@@ -1,0 +1,65 @@
+//! What kind of run a seed is: who takes part, how the server is set, what goes wrong.
+
+use crate::{Options, disk::Crash, random::Random, schedule::Micros};
+use std::time::Duration;
+
+/// The choices that stand for a whole run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) options: Options,
+    pub(crate) clients: usize,
+    /// Objects that exist from the beginning.
+    pub(crate) objects: u64,
+    /// Objects that most commits fight for.
+    pub(crate) hot: u64,
+    pub(crate) queue_size: usize,
+    pub(crate) invalidation_age: Option<Duration>,
+    pub(crate) transaction_timeout: Option<Duration>,
+    pub(crate) resolves: bool,
+    pub(crate) msgpack: bool,
+    /// The time between two decisions of a client, at most.
+    pub(crate) think: Micros,
+    pub(crate) network_delay: Micros,
+    /// What the disk and the pool take, at most.
+    pub(crate) disk_delay: Micros,
+    /// In so many of 1000 cases a read would have to wait.
+    pub(crate) cold: u64,
+    /// The time between two faults, at most; `None` for none.
+    pub(crate) fault_every: Option<Micros>,
+    pub(crate) crashes: Vec<Crash>,
+    /// The largest record that is not unusual.
+    pub(crate) record_max: u64,
+    /// In so many of 1000 decisions a client cuts, stops, vanishes or sends nonsense.
+    pub(crate) unruly: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(random: &mut Random, options: &Options) -> Self {
+        let mut crashes = vec![Crash::Killed, Crash::PowerInOrder];
+        if options.power_loss {
+            crashes.extend([Crash::PowerAnyOrder; 3]);
+        }
+        Self {
+            options: options.clone(),
+            clients: random.between(2, 8) as usize,
+            objects: random.pick(&[3, 8, 30]),
+            hot: random.pick(&[1, 2, 5]),
+            queue_size: random.pick(&[0, 1, 3, 20, 100]),
+            invalidation_age: random.pick(&[None, Some(Duration::from_secs(3600))]),
+            transaction_timeout: random.pick(&[None, Some(TIMEOUT), Some(TIMEOUT), Some(TIMEOUT)]),
+            resolves: random.chance(300),
+            msgpack: random.chance(500),
+            think: random.pick(&[200, 1_000, 5_000]),
+            network_delay: random.pick(&[20, 200, 2_000]),
+            disk_delay: random.pick(&[10, 100, 1_000, 5_000]),
+            cold: random.pick(&[0, 50, 400]),
+            fault_every: random.pick(&[None, Some(20_000), Some(60_000), Some(200_000)]),
+            crashes,
+            record_max: random.pick(&[40, 40, 700, 3_000]),
+            unruly: random.pick(&[0, 20, 60, 150]),
+        }
+    }
+}
+
+/// The option `transaction-timeout`.
+const TIMEOUT: Duration = Duration::from_millis(80);

@@ -1,0 +1,259 @@
+//! A second shell around the core: what `zeolith-server` does with tasks, threads and sockets, as events.
+//!
+//! The order of steps is that of `crates/server/src/host.rs`, `connection.rs` and `log_writer.rs`. Between
+//! any two steps that the real server takes in different tasks or threads, other events can happen here.
+
+mod connection;
+mod log_writer;
+mod outbox;
+mod pool;
+
+use crate::{
+    checks::Invariant,
+    context::Context,
+    disk::SimDisk,
+    history::changes,
+    network::Toward,
+    schedule::{Event, Micros},
+};
+use connection::Connection;
+use log_writer::{Finish, LogWriter};
+use pool::Question;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::Path,
+    sync::Arc,
+};
+use zeolith_core::{Abandoned, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId};
+use zeolith_filestorage::{FileStorage, Options};
+use zeolith_storage::{Storage, StorageError, TransactionId, WriteSet};
+use zeolith_types::{Oid, Refusal, Tid};
+
+/// One server process, from its start to its end.
+pub(crate) struct Server {
+    boot: u64,
+    started: Micros,
+    pub(crate) disk: SimDisk,
+    pub(crate) storage: Arc<FileStorage>,
+    coordinator: Coordinator,
+    log: PublicationLog,
+    counters: Arc<Counters>,
+    /// The last transaction that all sessions may be told of.
+    published: Tid,
+    connections: BTreeMap<SessionId, Connection>,
+    finishes: VecDeque<Finish>,
+    log_writer: LogWriter,
+    questions: BTreeMap<u64, (SessionId, Question)>,
+    question_count: u64,
+    /// What each open vote wants, for the checks.
+    votes: BTreeMap<TransactionId, OpenVote>,
+    armed: Option<Micros>,
+    /// A sync has failed: somebody must start it again.
+    pub(crate) is_poisoned: bool,
+    /// A write has failed, and with it the space that was reserved.
+    pub(crate) has_lost_reserve: bool,
+}
+
+/// What a session is told by others than its client.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Granted(TransactionId),
+    FinishFailed(Refusal),
+    TimedOut,
+}
+
+struct OpenVote {
+    session: SessionId,
+    writes: WriteSet,
+    is_ready: bool,
+}
+
+impl Server {
+    /// Opens the storage and serves it.
+    pub(crate) fn start(boot: u64, disk: SimDisk, context: &mut Context) -> Result<Self, String> {
+        let opened = FileStorage::open(Arc::new(disk.clone()), Path::new(PATH), Options::default());
+        let (storage, report) = opened.map_err(|error| error.to_string())?;
+        context.note(format_args!(
+            "opened: {:?}, {} bytes, {:?}",
+            report.last_tid, report.size, report.findings
+        ));
+        let last = storage.last_transaction();
+        let queue_size = context.plan.queue_size;
+        let remembered = storage.last_changes(queue_size).map_err(|error| error.to_string())?;
+        Ok(Self {
+            boot,
+            started: context.now(),
+            disk,
+            storage: Arc::new(storage),
+            coordinator: Coordinator::new(context.plan.transaction_timeout),
+            log: PublicationLog::new(queue_size, last, remembered),
+            counters: Arc::default(),
+            published: last,
+            connections: BTreeMap::new(),
+            finishes: VecDeque::new(),
+            log_writer: LogWriter::Idle,
+            questions: BTreeMap::new(),
+            question_count: 0,
+            votes: BTreeMap::new(),
+            armed: None,
+            is_poisoned: false,
+            has_lost_reserve: false,
+        })
+    }
+
+    /// A client has connected.
+    pub(crate) fn accept(&mut self, id: SessionId, context: &mut Context) {
+        let mut connection = Connection::new(id, &context.plan);
+        connection.flush(context);
+        self.connections.insert(id, connection);
+    }
+
+    /// Names of the connections that are open.
+    pub(crate) fn sessions(&self) -> Vec<SessionId> {
+        self.connections.keys().copied().collect()
+    }
+
+    /// Its connections, for the report of a run that does not end.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        self.connections.values().map(Connection::describe).collect()
+    }
+
+    pub(crate) fn wake(&self, id: SessionId, context: &mut Context) {
+        if self.connections.contains_key(&id) {
+            context.soon(TASK_DELAY, Event::Wake(id));
+        }
+    }
+
+    fn mail(&mut self, session: SessionId, mail: Mail, context: &mut Context) {
+        if let Some(connection) = self.connections.get_mut(&session) {
+            connection.mailbox.push_back(mail);
+            self.wake(session, context);
+        }
+    }
+
+    fn lock(&mut self, session: SessionId, set: LockSet, context: &mut Context) -> (TransactionId, Lock) {
+        let now = context.clock(self.started);
+        let (transaction, lock) = self.coordinator.request(session, set, now);
+        context.note(format_args!("server: {} asks for locks: ticket {} {lock:?}", session.0, transaction.0));
+        self.arm(context);
+        (transaction, lock)
+    }
+
+    /// Ends a vote that is not finished.
+    fn release(&mut self, abandoned: Abandoned, context: &mut Context) {
+        if abandoned.voted {
+            self.storage.abort(abandoned.transaction);
+        }
+        let grants = self.give_up(abandoned.transaction, context);
+        self.grant(&grants, context);
+    }
+
+    fn give_up(&mut self, transaction: TransactionId, context: &mut Context) -> Vec<Grant> {
+        self.votes.remove(&transaction);
+        self.coordinator.release(transaction, context.clock(self.started))
+    }
+
+    fn grant(&mut self, grants: &[Grant], context: &mut Context) {
+        for grant in grants {
+            self.mail(grant.session, Mail::Granted(grant.transaction), context);
+        }
+        if !grants.is_empty() {
+            self.arm(context);
+        }
+    }
+
+    /// Sees to it that somebody looks when the next vote may have held its locks for too long.
+    fn arm(&mut self, context: &mut Context) {
+        let Some(deadline) = self.coordinator.next_deadline() else { return };
+        let at = self.started + deadline.as_micros() as Micros;
+        if self.armed.is_none_or(|armed| at < armed) {
+            self.armed = Some(at);
+            context.schedule.after(at.saturating_sub(context.now()), Event::Deadline(self.boot));
+        }
+    }
+
+    pub(crate) fn deadline(&mut self, boot: u64, context: &mut Context) {
+        if boot != self.boot {
+            return;
+        }
+        self.armed = None;
+        for expired in self.coordinator.expire(context.clock(self.started)) {
+            context.note(format_args!("server: {} has held its locks for too long", expired.session.0));
+            context.counts.timeouts += 1;
+            self.mail(expired.session, Mail::TimedOut, context);
+        }
+        self.arm(context);
+    }
+
+    /// Hands a voted transaction to the log writer.
+    fn finish(&mut self, finish: Finish, context: &mut Context) {
+        self.coordinator.finishing(finish.transaction);
+        self.finishes.push_back(finish);
+        self.rouse_log_writer(context);
+    }
+
+    pub(crate) fn checkpoint(&mut self, boot: u64, context: &mut Context) {
+        if boot == self.boot {
+            let saved = self.storage.checkpoint();
+            context.note(format_args!("server: checkpoint {saved:?}"));
+        }
+    }
+
+    /// Before the storage looks at a vote: what it wants, for the checks.
+    fn vote_begins(&mut self, session: SessionId, transaction: TransactionId, writes: &WriteSet) {
+        let vote = OpenVote { session, writes: writes.clone(), is_ready: false };
+        self.votes.insert(transaction, vote);
+    }
+
+    /// The storage has said yes.
+    fn vote_is_ready(&mut self, transaction: TransactionId, context: &mut Context) {
+        let Some(vote) = self.votes.get_mut(&transaction) else { return };
+        vote.is_ready = true;
+        let written: BTreeSet<Oid> = changes(&vote.writes).into_keys().collect();
+        let named = oids(&vote.writes);
+        for (other, vote) in self.votes.iter().filter(|(other, vote)| **other != transaction && vote.is_ready)
+        {
+            let theirs: BTreeSet<Oid> = changes(&vote.writes).into_keys().collect();
+            let mut shared = oids(&vote.writes).intersection(&written).copied().collect::<Vec<_>>();
+            shared.extend(theirs.intersection(&named));
+            context.checks.ensure(shared.is_empty(), Invariant::NoTwoVotesShareAnObject, || {
+                format!("tickets {} and {} both hold {shared:?}", transaction.0, other.0)
+            });
+        }
+    }
+
+    /// The process ends in good order: the sockets are dropped, the log writer finishes what it has.
+    pub(crate) fn stop(&mut self, context: &mut Context) -> Result<(), StorageError> {
+        for id in self.sessions() {
+            context.close(id, Toward::Server);
+        }
+        self.connections.clear();
+        while !self.log_writer_is_idle() && !self.disk.is_dead() {
+            self.log_writer_step(self.boot, context);
+        }
+        self.storage.close()
+    }
+
+    /// When all clients have gone, nobody holds anything.
+    pub(crate) fn check_that_nothing_is_held(&mut self, context: &mut Context) {
+        let waiting = self.coordinator.waiting();
+        let left: Vec<_> = self.votes.iter().map(|(id, vote)| (id.0, vote.session.0)).collect();
+        let (_, lock) =
+            self.coordinator.request(SessionId(u64::MAX), LockSet::WholeStorage, context.clock(self.started));
+        context.checks.ensure(
+            waiting == 0 && left.is_empty() && lock == Lock::Granted,
+            Invariant::NoLockOutlivesItsSession,
+            || format!("{waiting} wait, open votes (ticket, session): {left:?}, the whole storage: {lock:?}"),
+        );
+    }
+}
+
+/// The objects that a transaction names.
+fn oids(writes: &WriteSet) -> BTreeSet<Oid> {
+    writes.writes.iter().filter_map(zeolith_storage::Write::oid).collect()
+}
+
+/// Where the database is.
+pub(crate) const PATH: &str = "var/Data.fs";
+/// Until a task that could run does run, at most.
+const TASK_DELAY: Micros = 20;

@@ -1,0 +1,101 @@
+//! Work that may wait for the disk: asked now, done some time later, answered some time after that.
+
+use super::{Server, outbox::refusal};
+use crate::{context::Context, schedule::Event};
+use zeolith_core::{Caller, Read, SessionId, VoteRequest};
+use zeolith_filestorage::FileStorage;
+use zeolith_storage::{ConflictPolicy, Load, Patience, Storage, StorageError, TransactionId, Voted};
+use zeolith_types::{Oid, Refusal, Reply, Tid};
+
+/// What a connection wants to know, until it is answered.
+pub(super) enum Question {
+    Load(Caller, Oid, Tid),
+    Read(Caller, Read),
+    Vote(VoteRequest, ConflictPolicy),
+    Answered(Done),
+}
+
+/// What comes back.
+pub(super) enum Done {
+    Load(SlowLoad),
+    Read(Caller, Result<Reply, Refusal>),
+    Voted(TransactionId, Result<Voted, Refusal>),
+}
+
+/// A load that may come late.
+pub(super) struct SlowLoad {
+    pub(super) caller: Caller,
+    pub(super) oid: Oid,
+    pub(super) result: Result<Load, StorageError>,
+}
+
+impl Server {
+    pub(super) fn ask(&mut self, session: SessionId, question: Question, context: &mut Context) {
+        self.question_count += 1;
+        // Questions of one server process are no questions of the next.
+        let number = self.boot << 32 | self.question_count;
+        self.questions.insert(number, (session, question));
+        context.soon(context.plan.disk_delay, Event::PoolRuns(number));
+    }
+
+    /// A thread of the pool does the work.
+    pub(crate) fn pool_runs(&mut self, number: u64, context: &mut Context) {
+        let Some((session, question)) = self.questions.remove(&number) else { return };
+        let done = match question {
+            Question::Load(caller, oid, before) => {
+                let result = self.storage.load_before(oid, before, Patience::Wait);
+                Done::Load(SlowLoad { caller, oid, result })
+            }
+            Question::Read(caller, wanted) => {
+                let result = read(&wanted, &self.storage, Patience::Wait).map_err(refusal);
+                Done::Read(caller, result)
+            }
+            Question::Vote(request, policy) => {
+                let id = request.transaction;
+                self.vote_begins(session, id, &request.writes);
+                let voted = self.storage.vote(id, request.writes, policy, Patience::Wait).map_err(refusal);
+                if let Ok(Voted::Ready { .. }) = &voted {
+                    self.vote_is_ready(id, context);
+                }
+                Done::Voted(id, voted)
+            }
+            Question::Answered(done) => done,
+        };
+        self.questions.insert(number, (session, Question::Answered(done)));
+        context.soon(context.plan.disk_delay, Event::PoolAnswers(number));
+    }
+
+    /// The connection hears of it, if it is still there. What a vote holds is then released, as the real
+    /// connection waits for its vote before it ends.
+    pub(crate) fn pool_answers(&mut self, number: u64, context: &mut Context) {
+        let Some((session, Question::Answered(done))) = self.questions.remove(&number) else { return };
+        if let Some(connection) = self.connections.get_mut(&session) {
+            connection.answers.push_back(done);
+            self.wake(session, context);
+        }
+    }
+}
+
+/// The reads that are a single question to the storage.
+pub(super) fn read(wanted: &Read, storage: &FileStorage, patience: Patience) -> Result<Reply, StorageError> {
+    match wanted {
+        Read::Info => Ok(Reply::Info(Box::new(storage.info()))),
+        Read::LastTransaction => Ok(Reply::Tid(storage.last_transaction())),
+        Read::NewOids(count) => Ok(Reply::Oids(storage.new_oids(*count))),
+        Read::LoadSerial(oid, serial) => storage.load_serial(*oid, *serial, patience).map(Reply::Data),
+        Read::CurrentTid(oid) => storage.current_tid(*oid, patience).map(Reply::Tid),
+        Read::History(oid, size) => storage.history(*oid, *size, patience).map(Reply::History),
+        Read::RecordIternext(next) => storage.record_iternext(*next, patience).map(Reply::CurrentRecord),
+        Read::Changes(after) => {
+            // Walking the storage takes a while however much of it is in memory.
+            if patience == Patience::Now {
+                return Err(StorageError::WouldBlock);
+            }
+            let changes = storage.changes_since(*after, CHANGES_MAX)?;
+            Ok(Reply::Invalidations(changes.map(|changes| (changes.through, changes.oids))))
+        }
+        _ => Err(StorageError::Unsupported("no simulated client asks this".to_owned())),
+    }
+}
+
+const CHANGES_MAX: usize = 1 << 20;
