@@ -7,11 +7,14 @@
 mod address;
 mod clock;
 mod connection;
+mod conversation;
+mod ended;
 mod host;
 mod iterators;
 mod jobs;
 mod log;
 mod log_writer;
+mod output;
 mod pipe;
 mod refusals;
 mod server;

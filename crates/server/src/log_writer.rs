@@ -31,6 +31,7 @@ pub(crate) fn spawn(host: Arc<Host>, finishes: mpsc::Receiver<Finish>) -> thread
     thread::Builder::new()
         .name(format!("log writer {}", host.name))
         .spawn(move || {
+            let _guard = Guard;
             while let Ok(first) = finishes.recv() {
                 let mut batch = vec![first];
                 batch.extend(finishes.try_iter().take(BATCH_MAX - 1));
@@ -38,6 +39,19 @@ pub(crate) fn spawn(host: Arc<Host>, finishes: mpsc::Receiver<Finish>) -> thread
             }
         })
         .expect("a thread can be started when the server starts")
+}
+
+/// A log writer that dies of a bug of ours takes the process with it: going on would leave its clients
+/// waiting for ever, and what is on the disk is safe by itself.
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            log::critical!(log::STORAGE_SERVER, "the log writer died of a defect; the server ends at once");
+            std::process::abort();
+        }
+    }
 }
 
 fn write(host: &Host, batch: Vec<Finish>) {

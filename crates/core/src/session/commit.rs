@@ -1,0 +1,219 @@
+//! A session's transaction, call by call: begin, what it writes, vote, finish, abort.
+
+use super::Session;
+use crate::{
+    Lock,
+    session::step::{Answer, Caller, Step, Verdict},
+    transaction::{Abandoned, Phase, Transaction, VoteRequest},
+    undo,
+};
+use std::sync::atomic::Ordering::Relaxed;
+use zeolith_storage::{TransactionId, Voted, Write};
+use zeolith_types::{Refusal, Reply, TransactionStart, Value};
+
+impl Session {
+    pub(super) fn begin(&mut self, to: Caller, start: TransactionStart) -> Step {
+        match &self.transaction {
+            None => {
+                self.transaction = Some(Transaction::begin(start));
+                self.counters.active_transactions.fetch_add(1, Relaxed);
+                to.done()
+            }
+            Some(open) if open.id == start.id => to.done(),
+            Some(_) => {
+                let text = "Multiple simultaneous tpc_begin requests from one client.";
+                to.refuse(Refusal::Transaction(text.to_owned()))
+            }
+        }
+    }
+
+    /// The open transaction, if the client names it and may still add to it.
+    fn collecting(&mut self, given: &Value) -> Result<&mut Transaction, Refusal> {
+        let Some(open) = &mut self.transaction else {
+            return Err(Refusal::WrongTransaction { current: None, given: given.clone() });
+        };
+        if open.id != *given {
+            let current = Some(open.id.clone());
+            return Err(Refusal::WrongTransaction { current, given: given.clone() });
+        }
+        match open.phase {
+            Phase::Collecting => Ok(open),
+            Phase::Waiting { .. } | Phase::Voting { .. } => {
+                Err(Refusal::Transaction("Already voting (waiting)".to_owned()))
+            }
+            Phase::Voted { .. } | Phase::Finishing { .. } => {
+                Err(Refusal::Transaction("Already voting (locked)".to_owned()))
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, to: Caller, given: &Value, write: Write) -> Step {
+        let counts = !matches!(write, Write::Check { .. });
+        match self.collecting(given) {
+            Ok(open) => open.push(write),
+            Err(refusal) => return to.refuse(refusal),
+        }
+        if counts {
+            self.counters.stores.fetch_add(1, Relaxed);
+        }
+        to.done()
+    }
+
+    /// A name that names no transaction fails the vote, not the call, which nobody waits for.
+    pub(super) fn undo(&mut self, to: Caller, given: &Value, undone: &[u8]) -> Step {
+        let open = match self.collecting(given) {
+            Ok(open) => open,
+            Err(refusal) => return to.refuse(refusal),
+        };
+        match undo::named(undone) {
+            Ok(tid) => open.push(Write::Undo { tid }),
+            Err(refusal) => {
+                open.doom.get_or_insert(refusal);
+            }
+        }
+        to.done()
+    }
+
+    pub(super) fn vote(&mut self, to: Caller, given: &Value) -> Step {
+        let open = match self.collecting(given) {
+            Ok(open) => open,
+            Err(refusal) => return to.refuse(refusal),
+        };
+        if let Some(refusal) = open.doom.take() {
+            self.end();
+            return to.refuse(refusal);
+        }
+        let locks = open.lock_set();
+        // The ticket is known after the coordinator was asked; `locked` comes next, always.
+        open.phase = Phase::Waiting { call: to, transaction: TransactionId(0) };
+        Step::Lock(locks)
+    }
+
+    /// The coordinator's answer to [`Step::Lock`]: the vote itself if the locks are held.
+    pub fn locked(&mut self, transaction: TransactionId, lock: Lock) -> Option<VoteRequest> {
+        if let Some(Transaction { phase: Phase::Waiting { transaction: ticket, .. }, .. }) =
+            &mut self.transaction
+        {
+            *ticket = transaction;
+        }
+        match lock {
+            Lock::Waiting => None,
+            Lock::Granted => self.granted(transaction),
+        }
+    }
+
+    /// The locks that a vote waited for are held. `None` if the vote has been given up meanwhile; its
+    /// ticket is released already.
+    pub fn granted(&mut self, granted: TransactionId) -> Option<VoteRequest> {
+        let open = self.transaction.as_mut()?;
+        let call = match &open.phase {
+            Phase::Waiting { call, transaction } if *transaction == granted => call.clone(),
+            _ => return None,
+        };
+        // With client-side resolution the same log is voted on again, with more stores at its end.
+        let writes =
+            if self.collects_conflicts { open.writes.clone() } else { std::mem::take(&mut open.writes) };
+        open.phase = Phase::Voting { call, transaction: granted };
+        Some(VoteRequest { transaction: granted, writes, size: open.size })
+    }
+
+    /// What the storage said at vote: the answer to the client, and what is to be released.
+    pub fn voted(&mut self, voted: TransactionId, outcome: Result<Voted, Refusal>) -> Verdict {
+        let call = match self.transaction.as_ref().map(|open| &open.phase) {
+            Some(Phase::Voting { call, transaction }) if *transaction == voted => call.clone(),
+            _ => {
+                let ready = matches!(outcome, Ok(Voted::Ready { .. }));
+                return Verdict {
+                    answer: None,
+                    release: Some(Abandoned { transaction: voted, voted: ready }),
+                };
+            }
+        };
+        let release = Some(Abandoned { transaction: voted, voted: false });
+        let (result, release) = match outcome {
+            Ok(Voted::Ready { changed, resolved, mut undone }) => {
+                self.set_phase(Phase::Voted { transaction: voted, changed });
+                self.counters.conflicts_resolved.fetch_add(resolved.len() as u64, Relaxed);
+                undone.extend(resolved);
+                (Ok(Reply::Voted(undone)), None)
+            }
+            Ok(Voted::Conflicts(conflicts)) => {
+                self.set_phase(Phase::Collecting);
+                (Ok(Reply::Conflicts(conflicts)), release)
+            }
+            Err(refusal) => {
+                if matches!(refusal, Refusal::Conflict { .. } | Refusal::ReadConflict { .. }) {
+                    self.counters.conflicts.fetch_add(1, Relaxed);
+                }
+                self.end();
+                (Err(refusal), release)
+            }
+        };
+        Verdict { answer: Some(Answer { to: call, result }), release }
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        if let Some(open) = &mut self.transaction {
+            open.phase = phase;
+        }
+    }
+
+    pub(super) fn finish(&mut self, to: Caller, given: &Value) -> Step {
+        let open = match &mut self.transaction {
+            Some(open) if open.id == *given => open,
+            // Not an error (trap T28).
+            _ => return to.answer(Ok(Reply::None)),
+        };
+        match &mut open.phase {
+            Phase::Voted { transaction, changed } => {
+                let step = Step::Finish(*transaction, std::mem::take(changed));
+                open.phase = Phase::Finishing { call: to };
+                step
+            }
+            Phase::Collecting | Phase::Waiting { .. } | Phase::Voting { .. } | Phase::Finishing { .. } => {
+                let refusal = Refusal::Assertion("the transaction has not been voted on".to_owned());
+                to.refuse(refusal)
+            }
+        }
+    }
+
+    /// The log writer could not write the transaction; it is as if it had been aborted.
+    pub fn finish_failed(&mut self, refusal: Refusal) -> Option<Answer> {
+        let open = self.end()?;
+        self.counters.aborts.fetch_add(1, Relaxed);
+        match open.phase {
+            Phase::Finishing { call } => Some(Answer { to: call, result: Err(refusal) }),
+            Phase::Collecting | Phase::Waiting { .. } | Phase::Voting { .. } | Phase::Voted { .. } => None,
+        }
+    }
+
+    pub(super) fn abort(&mut self, to: Caller, given: &Value) -> Step {
+        let names_it = self.transaction.as_ref().is_some_and(|open| open.id == *given);
+        if !names_it || self.is_finishing() {
+            return to.answer(Ok(Reply::None));
+        }
+        Step::Abort(to, self.give_up())
+    }
+
+    /// The connection is gone: what must be cleaned up.
+    pub fn close(&mut self) -> Option<Abandoned> {
+        if self.is_finishing() {
+            // The log writer ends it; nobody will hear.
+            self.end();
+            return None;
+        }
+        self.give_up()
+    }
+
+    fn give_up(&mut self) -> Option<Abandoned> {
+        let open = self.end()?;
+        self.counters.aborts.fetch_add(1, Relaxed);
+        open.abandoned()
+    }
+
+    pub(super) fn end(&mut self) -> Option<Transaction> {
+        let open = self.transaction.take()?;
+        self.counters.active_transactions.fetch_sub(1, Relaxed);
+        Some(open)
+    }
+}

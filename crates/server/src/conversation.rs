@@ -1,0 +1,218 @@
+//! What is said on a connection: does what the core's session decides, with the storage and its host.
+//!
+//! `reads.rs` has the way of a load, `votes.rs` what a commit asks of the storage.
+
+mod reads;
+mod votes;
+
+use crate::{
+    connection::Shared,
+    ended::Ended,
+    host::{Host, Mail},
+    iterators::Iterators,
+    jobs::{Job, SlowLoad},
+    log,
+    log_writer::Finish,
+    output::Output,
+};
+use bytes::Bytes;
+use std::sync::Arc;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use zeolith_core::{Answer, Caller, CloseReason, Read, Session, SessionId, Step};
+use zeolith_types::{Refusal, Reply, Tid};
+use zeolith_wire::{Encoding, Incoming};
+
+/// What is said on a connection: the session, and what it needs of the server.
+pub(crate) struct Conversation {
+    pub(crate) session: Session,
+    encoding: Encoding,
+    peer: String,
+    label: String,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) host: Option<Arc<Host>>,
+    pub(crate) published_to: Option<watch::Receiver<Tid>>,
+    pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
+    iterators: Iterators,
+    pub(crate) slow_loads: JoinSet<SlowLoad>,
+}
+
+impl Conversation {
+    /// How log lines name the peer.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn new(id: SessionId, peer: String, encoding: Encoding, shared: Arc<Shared>) -> Self {
+        Self {
+            session: Session::new(id, shared.settings.client_conflict_resolution),
+            encoding,
+            label: peer.clone(),
+            peer,
+            shared,
+            host: None,
+            published_to: None,
+            mailbox: mpsc::unbounded_channel(),
+            iterators: Iterators::default(),
+            slow_loads: JoinSet::new(),
+        }
+    }
+
+    /// Takes one frame; what can't be done here and now comes back as a job.
+    pub(crate) fn receive(&mut self, frame: &Bytes, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
+        let call = match zeolith_wire::decode(self.encoding, frame).map_err(Ended::Wire)? {
+            Incoming::Heartbeat => return Ok(None),
+            Incoming::Call(call) => call,
+            Incoming::UnknownMethod { name } => {
+                return Err(Ended::Core(CloseReason::InvalidMethod(name)));
+            }
+            Incoming::BadArguments { method, .. } if !self.session.admits(method) => {
+                return Err(Ended::Core(CloseReason::InvalidMethod(method.to_owned())));
+            }
+            Incoming::BadArguments { id, one_way, method, refusal } => {
+                self.answer(Answer { to: Caller { id, one_way, method }, result: Err(refusal) }, out)?;
+                return Ok(None);
+            }
+        };
+        let step = self.session.receive(call);
+        self.take(step, out)
+    }
+
+    fn take(&mut self, step: Step, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
+        match step {
+            Step::Read(to, Read::LoadBefore(oid, before)) => self.load(to, oid, before, out).map(|()| None),
+            Step::Done => Ok(None),
+            Step::Answer(answer) => self.answer(answer, out).map(|()| None),
+            Step::Close(reason) => Err(Ended::Core(reason)),
+            Step::Register { to, storage, read_only } => {
+                self.register(to, &storage, read_only, out).map(|()| None)
+            }
+            Step::Read(to, read) => self.read(to, read, out),
+            Step::Lock(locks) => {
+                let Some(host) = &self.host else { return Ok(None) };
+                let (transaction, lock) = host.lock(self.session.id(), locks);
+                match self.session.locked(transaction, lock) {
+                    Some(request) => self.vote(request, out),
+                    None => Ok(None),
+                }
+            }
+            Step::Finish(transaction, changed) => {
+                if let Some(host) = &self.host {
+                    host.finish(Finish { session: self.session.id(), transaction, changed });
+                }
+                Ok(None)
+            }
+            Step::Abort(to, abandoned) => {
+                if let (Some(host), Some(abandoned)) = (&self.host, abandoned) {
+                    host.release(abandoned);
+                }
+                self.answer(Answer { to, result: Ok(Reply::None) }, out).map(|()| None)
+            }
+        }
+    }
+
+    fn register(
+        &mut self,
+        to: Caller,
+        storage: &str,
+        read_only: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Ended> {
+        let Some(host) = self.shared.hosts.get(storage).cloned() else {
+            tracing::error!(target: log::STORAGE_SERVER, "({}) unknown storage: {storage}", self.label);
+            let result = Err(Refusal::Value(format!("unknown storage: {storage}")));
+            return self.answer(Answer { to, result }, out);
+        };
+        // From here on this session is woken by what is published, and it starts at a tid that it reads
+        // afterwards: nothing can fall between the two.
+        let mut published = host.published.subscribe();
+        published.mark_unchanged();
+        let last = host.storage.last_transaction();
+        let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
+        if result.is_ok() {
+            host.join(self.session.id(), self.mailbox.0.clone());
+            self.published_to = Some(published);
+            self.host = Some(host);
+        }
+        self.answer(Answer { to, result }, out)
+    }
+
+    pub(crate) fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
+        match mail {
+            Mail::Granted(transaction) => match self.session.granted(transaction) {
+                Some(request) => self.vote(request, out),
+                None => Ok(None),
+            },
+            Mail::FinishFailed(refusal) => {
+                let answer = self.session.finish_failed(refusal);
+                answer.map_or(Ok(None), |answer| self.answer(answer, out).map(|()| None))
+            }
+            // What is with the log writer will be written; closing now would only hide the outcome.
+            Mail::TimedOut(_) if self.session.is_finishing() => Ok(None),
+            Mail::TimedOut(timeout) => {
+                let (label, seconds) = (&self.label, timeout.as_secs_f64());
+                log::critical!(
+                    log::STORAGE_SERVER,
+                    "({label}) Transaction timeout after {seconds} seconds: the connection is closed and its \
+                     locks are released"
+                );
+                Err(Ended::TransactionTimeout)
+            }
+        }
+    }
+
+    /// Something became visible: tells the client.
+    pub(crate) fn published(&mut self, out: &mut Vec<u8>) -> Result<(), Ended> {
+        let Some(published) = &mut self.published_to else { return Ok(()) };
+        let through = *published.borrow_and_update();
+        self.catch_up(through, out)
+    }
+
+    /// Writes the notices up to `through`, if there are any.
+    fn catch_up(&mut self, through: Tid, out: &mut Vec<u8>) -> Result<(), Ended> {
+        if self.session.is_behind(through)
+            && let Some(host) = &self.host
+        {
+            let mut out = Output { out, encoding: self.encoding, host: self.host.as_deref() };
+            self.session.deliver(&host.log(), through, &mut out).map_err(Ended::Core)?;
+        }
+        Ok(())
+    }
+
+    /// Writes an answer after everything that it may take into account.
+    fn answer(&mut self, answer: Answer, out: &mut Vec<u8>) -> Result<(), Ended> {
+        if let Err(refusal) = &answer.result
+            && !refusal.is_routine()
+        {
+            let (label, method) = (&self.label, answer.to.method);
+            tracing::error!(target: log::STORAGE_SERVER, "({label}) `{method}` raised exception: {refusal}");
+        }
+        let last = self.host.as_ref().map_or(Tid::ZERO, |host| host.storage.last_transaction());
+        self.answer_as_of(answer, last, out)
+    }
+
+    fn answer_as_of(&mut self, answer: Answer, as_of: Tid, out: &mut Vec<u8>) -> Result<(), Ended> {
+        self.catch_up(as_of, out)?;
+        let mut out = Output { out, encoding: self.encoding, host: self.host.as_deref() };
+        self.session.answer(answer, &mut out).map_err(Ended::Core)
+    }
+}
+
+impl Drop for Conversation {
+    /// The connection is over, however it ended: gives back everything that it held.
+    fn drop(&mut self) {
+        let voting = self.session.is_voting();
+        let abandoned = self.session.close();
+        if let Some(host) = &self.host {
+            host.leave(self.session.id(), abandoned);
+            let during = match (abandoned.is_some_and(|abandoned| abandoned.voted), voting) {
+                (true, _) => " during locked transaction",
+                (false, true) => " during unlocked transaction",
+                (false, false) => "",
+            };
+            tracing::info!(target: log::STORAGE_SERVER, "({}) disconnected{during}", self.label);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The reads of a conversation: a load is answered here and now if its bytes are in memory.
+
+use super::Conversation;
+use crate::{
+    ended::Ended,
+    host::Host,
+    jobs::{Job, SlowLoad, read},
+    log,
+    refusals::refusal,
+    status::status,
+};
+use std::sync::Arc;
+use zeolith_core::{Answer, Caller, Read, load_reply};
+use zeolith_storage::{Patience, StorageError};
+use zeolith_types::{Oid, Reply, Tid};
+
+impl Conversation {
+    /// The way of a load: one look-up, one read, one reply.
+    pub(super) fn load(&mut self, to: Caller, oid: Oid, before: Tid, out: &mut Vec<u8>) -> Result<(), Ended> {
+        let Some(host) = &self.host else { return Ok(()) };
+        match host.storage.load_before(oid, before, Patience::Now) {
+            Err(StorageError::WouldBlock) => {
+                let storage = Arc::clone(&host.storage);
+                self.slow_loads.spawn_blocking(move || SlowLoad::run(to, oid, before, &storage));
+                Ok(())
+            }
+            result => self.loaded(SlowLoad { caller: to, oid, result }, out),
+        }
+    }
+
+    /// Answers a load, early or late.
+    pub(crate) fn loaded(&mut self, loaded: SlowLoad, out: &mut Vec<u8>) -> Result<(), Ended> {
+        let SlowLoad { caller: to, oid, result } = loaded;
+        let mut load = match result {
+            Ok(load) => load,
+            Err(error) => return self.answer(Answer { to, result: Err(refusal(error)) }, out),
+        };
+        let Some(host) = &self.host else { return Ok(()) };
+        if self.session.is_ahead_of(load.as_of) {
+            let corrected = self.session.correct_load(oid, load, &host.log());
+            load = corrected.map_err(|lagged| Ended::Core(lagged.into()))?;
+        }
+        self.answer_as_of(Answer { to, result: load_reply(oid, load.found) }, load.as_of, out)
+    }
+
+    pub(super) fn read(&mut self, to: Caller, wanted: Read, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
+        let Some(host) = self.host.clone() else { return Ok(None) };
+        let result = match wanted {
+            Read::IteratorStart(start, stop) => return Ok(Some(Job::Iterate(to, start, stop))),
+            Read::IteratorNext(id) => match self.iterators.take_transactions(id) {
+                Ok(iterator) => return Ok(Some(Job::NextTransaction(to, id, iterator))),
+                Err(refusal) => Err(refusal),
+            },
+            Read::IteratorRecordStart(id, tid) => match self.iterators.take_transactions_at(id, tid) {
+                Ok(iterator) => return Ok(Some(Job::Records(to, id, tid, iterator))),
+                Err(refusal) => Err(refusal),
+            },
+            Read::IteratorRecordNext(id) => match self.iterators.take_records(id) {
+                Ok(iterator) => return Ok(Some(Job::NextRecord(to, id, iterator))),
+                Err(refusal) => Err(refusal),
+            },
+            Read::IteratorGc(ids) => {
+                self.iterators.drop_all(&ids);
+                Ok(Reply::None)
+            }
+            Read::Status => Ok(Reply::Status(Box::new(status(&host)))),
+            Read::SetLabel(label) => {
+                self.label = format!("{label} {}", self.peer);
+                Ok(Reply::None)
+            }
+            Read::Changes(after) => match self.changes(after, &host) {
+                Changes::Known(changes) => Ok(Reply::Invalidations(changes)),
+                Changes::Walk => return Ok(Some(Job::Read(to, Read::Changes(after)))),
+            },
+            wanted => match read(&wanted, host.storage.as_ref(), Patience::Now) {
+                Err(StorageError::WouldBlock) => return Ok(Some(Job::Read(to, wanted))),
+                result => result.map_err(refusal),
+            },
+        };
+        self.answer(Answer { to, result }, out).map(|()| None)
+    }
+
+    /// `getInvalidations`: from the queue, else from the storage if the client was not away for too long.
+    fn changes(&self, after: Tid, host: &Host) -> Changes {
+        if let Some(changes) = host.log().changes_since(after, host.storage.last_transaction()) {
+            let (tid, oids) = (&changes.0, changes.1.len());
+            tracing::info!(target: log::STORAGE_SERVER, "({}) Return {oids} invalidations up to tid {tid}", self.label);
+            return Changes::Known(Some(changes));
+        }
+        let away = zeolith_core::time_away(after, host.clock.now().time);
+        if host.invalidation_age.is_some_and(|age| away < age) {
+            return Changes::Walk;
+        }
+        tracing::info!(target: log::STORAGE_SERVER, "({}) tid to old for invq: {after}", self.label);
+        Changes::Known(None)
+    }
+}
+
+enum Changes {
+    Known(Option<(Tid, Vec<Oid>)>),
+    Walk,
+}

@@ -1,0 +1,82 @@
+//! The votes of a conversation, and the results of everything that had to wait.
+
+use super::Conversation;
+use crate::{
+    ended::Ended,
+    jobs::{Done, Job},
+    log,
+    refusals::refusal,
+};
+use zeolith_core::{Answer, Verdict, VoteRequest};
+use zeolith_storage::{ConflictPolicy, Patience, StorageError};
+use zeolith_types::Reply;
+
+impl Conversation {
+    /// Asks the storage, here if that is quick.
+    pub(super) fn vote(&mut self, request: VoteRequest, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
+        let Some(host) = self.host.clone() else { return Ok(None) };
+        let policy = if self.shared.settings.client_conflict_resolution {
+            ConflictPolicy::Collect
+        } else {
+            ConflictPolicy::Refuse
+        };
+        let (objects, bytes) = (request.writes.writes.len(), request.size);
+        log::blather!(
+            log::STORAGE_SERVER,
+            "({}) Preparing to commit transaction: {objects} objects, {bytes} bytes",
+            self.label
+        );
+        if objects > INLINE_VOTE_OBJECTS || bytes > INLINE_VOTE_BYTES {
+            return Ok(Some(Job::Vote(request, policy)));
+        }
+        let voted = host.storage.vote(request.transaction, request.writes.clone(), policy, Patience::Now);
+        match voted {
+            Err(StorageError::WouldBlock) => Ok(Some(Job::Vote(request, policy))),
+            voted => {
+                let voted = voted.map_err(refusal);
+                self.done(Done::Voted(request.transaction, voted), out).map(|()| None)
+            }
+        }
+    }
+
+    /// Takes the result of a job.
+    pub(crate) fn done(&mut self, done: Done, out: &mut Vec<u8>) -> Result<(), Ended> {
+        let (to, result) = match done {
+            Done::Read(to, result) => (to, result),
+            Done::Voted(transaction, outcome) => {
+                let Verdict { answer, release } = self.session.voted(transaction, outcome);
+                if let (Some(host), Some(release)) = (&self.host, release) {
+                    host.release(release);
+                }
+                return answer.map_or(Ok(()), |answer| self.answer(answer, out));
+            }
+            Done::Iterating(to, iterator) => {
+                let id = iterator.and_then(|iterator| self.iterators.add_transactions(iterator));
+                (to, id.map(Reply::IteratorId))
+            }
+            Done::Transaction(to, id, iterator, next) => {
+                if let Ok(Some(transaction)) = &next {
+                    self.iterators.return_transactions(id, iterator, transaction.tid);
+                }
+                (to, next.map(Reply::Transaction))
+            }
+            Done::Records(to, id, tid, iterator, records) => {
+                self.iterators.return_transactions(id, iterator, tid);
+                let id = records.and_then(|records| self.iterators.add_records(records));
+                (to, id.map(Reply::IteratorId))
+            }
+            Done::Record(to, id, iterator, next) => {
+                if let Ok(Some(_)) = &next {
+                    self.iterators.return_records(id, iterator);
+                }
+                (to, next.map(Reply::Record))
+            }
+        };
+        self.answer(Answer { to, result }, out)
+    }
+}
+
+/// A vote on more objects than this is not done in the connection's task.
+const INLINE_VOTE_OBJECTS: usize = 32;
+/// A vote on more bytes than this is not done in the connection's task.
+const INLINE_VOTE_BYTES: u64 = 256 << 10;
