@@ -340,5 +340,7 @@ const fn empty(at: usize) -> PickleError {
 
 /// The newest protocol that ZODB writes.
 const PROTOCOL_MAX: u8 = 3;
-/// How many values the records of one conflict may hold together, some 50 bytes each.
+/// How many values the records of one conflict may hold together.
 const NODES_MAX: usize = 1 << 20;
+const _: () =
+    assert!(NODES_MAX * size_of::<Node>() <= 80 << 20, "a conflict may cost some memory, and no more");
