@@ -82,6 +82,8 @@ pub struct Graph {
     nodes: Vec<Node>,
     /// References by what they are made of: of equal ones there is only one.
     references: HashMap<Vec<u8>, NodeId>,
+    /// Classes and functions by their names.
+    globals: HashMap<(Bytes, Bytes), NodeId>,
     /// Texts and byte strings so short that Python has only one of each.
     short: HashMap<(bool, Bytes), NodeId>,
 }

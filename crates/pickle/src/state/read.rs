@@ -123,8 +123,7 @@ impl Machine<'_> {
                 }
                 op::GLOBAL => {
                     let (module, name) = (self.input.line()?, self.input.line()?);
-                    let (module, name) = (self.record.slice(module), self.record.slice(name));
-                    self.push(Node::Global(module, name))?;
+                    self.push_global(self.record.slice(module), self.record.slice(name))?;
                 }
                 op::REDUCE => self.object(Making::Call, at)?,
                 op::NEWOBJ => self.object(Making::New, at)?,
@@ -210,6 +209,18 @@ impl Machine<'_> {
         self.graph.short.insert(key, id);
         self.stack.push(id);
         Ok(())
+    }
+
+    /// A class or function, which is one object wherever it is named.
+    fn push_global(&mut self, module: Bytes, name: Bytes) -> Result<(), PickleError> {
+        let key = (module, name);
+        if let Some(id) = self.graph.globals.get(&key).copied() {
+            return self.push_again(id);
+        }
+        self.room()?;
+        let id = self.graph.add(Node::Global(key.0.clone(), key.1.clone()));
+        self.graph.globals.insert(key, id);
+        self.push_again(id)
     }
 
     /// The opcodes whose operand is a number of bytes.
