@@ -49,12 +49,14 @@ fn open(kind: &StorageKind) -> Result<Arc<dyn Storage>, StorageError> {
     match kind {
         StorageKind::Memory(name) => Ok(Arc::new(MemoryStorage::new(name))),
         StorageKind::File(file) => {
-            let FileSettings { create, read_only, quota, .. } = *file;
+            let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, .. } = *file;
             let clock = || SystemTime::now().into();
             let options = Options {
                 create,
                 read_only,
                 quota,
+                pack_gc,
+                pack_keep_old,
                 clock: Some(clock),
                 resolver: Some(Arc::new(LoggingResolver)),
                 ..Options::default()

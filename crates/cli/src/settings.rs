@@ -46,7 +46,7 @@ pub enum StorageKind {
     Memory(String),
 }
 
-/// The keys of `<filestorage>`. How it is packed is decided when packing.
+/// The keys of `<filestorage>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSettings {
     /// `path`.

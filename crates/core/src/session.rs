@@ -19,7 +19,7 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use zeolith_storage::Write;
-use zeolith_types::{Call, Refusal, Reply, Request, Tid};
+use zeolith_types::{Call, Refusal, Reply, Request, Tid, Timestamp};
 
 /// One connection after its hello.
 #[derive(Debug)]
@@ -150,7 +150,9 @@ impl Session {
             Request::UndoLog { first, last } => Read::UndoLog(undo::range(first, last), Vec::new()),
             Request::UndoInfo { first, last, filter } => Read::UndoLog(undo::range(first, last), filter),
             Request::NewOid => return to.refuse(no_attribute("new_oid")),
-            Request::Pack { .. } => return to.refuse(no_attribute("pack")),
+            Request::Pack { time, wait } => {
+                return Step::Pack { to, time: Timestamp::from_secs_f64(time), wait };
+            }
             Request::SendBlob { .. } => {
                 let refusal = Refusal::Type("Blobs are not supported".to_owned());
                 return to.refuse(refusal);

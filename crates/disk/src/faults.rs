@@ -106,6 +106,10 @@ impl<D: Disk> Disk for FaultyDisk<D> {
         self.disk.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.link(from, to)
+    }
+
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         self.disk.sync_directory(directory)
     }

@@ -33,6 +33,12 @@ pub trait Disk: Send + Sync {
     /// Gives a file another name, replacing what had it.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file a second name, which nothing has yet. A disk that can't says `Unsupported`.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let _ = (from, to);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes creations, removals and renamings in `directory` durable.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 }

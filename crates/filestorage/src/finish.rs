@@ -46,26 +46,35 @@ impl FileStorage {
         if self.options.read_only {
             return Err(read_only());
         }
-        let state = self.state.load();
-        if let Some(tid) = writes.tid.filter(|tid| *tid <= state.tid) {
-            return Err(not_rising(tid, state.tid));
+        loop {
+            let state = self.state.load_full();
+            if let Some(tid) = writes.tid.filter(|tid| *tid <= state.tid) {
+                return Err(not_rising(tid, state.tid));
+            }
+            let (end, ahead, generation) = {
+                let ledger = guard(&self.ledger);
+                ledger.check()?;
+                (ledger.end, ledger.voted_len, ledger.generation)
+            };
+            if generation != state.generation {
+                continue;
+            }
+            let (quota, resolver) = (self.options.quota, self.options.resolver.as_deref());
+            let (file, index) = (&*state.file, &*state.index);
+            let voter = Voter { file, index, end, ahead, quota, policy, patience, resolver };
+            let (prepared, resolved, undone) = match voter.check(writes)? {
+                Checked::Prepared { prepared, resolved, undone } => (prepared, resolved, undone),
+                Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),
+            };
+            let changed = prepared.changed();
+            changed.iter().for_each(|oid| self.raise_next_oid(*oid));
+            let mut ledger = guard(&self.ledger);
+            // If a packed file has taken the place of the one that was looked at, positions are others now.
+            if ledger.generation == generation {
+                ledger.vote(id, prepared, &state.file, patience)?;
+                return Ok(Voted::Ready { changed, resolved, undone });
+            }
         }
-        let (end, ahead) = {
-            let ledger = guard(&self.ledger);
-            ledger.check()?;
-            (ledger.end, ledger.voted_len)
-        };
-        let (quota, resolver) = (self.options.quota, self.options.resolver.as_deref());
-        let (file, index) = (&*state.file, &*state.index);
-        let voter = Voter { file, index, end, ahead, quota, policy, patience, resolver };
-        let (prepared, resolved, undone) = match voter.check(writes)? {
-            Checked::Prepared { prepared, resolved, undone } => (prepared, resolved, undone),
-            Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),
-        };
-        let changed = prepared.changed();
-        changed.iter().for_each(|oid| self.raise_next_oid(*oid));
-        guard(&self.ledger).vote(id, prepared, &state.file, patience)?;
-        Ok(Voted::Ready { changed, resolved, undone })
     }
 
     pub(crate) fn finish_batch(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
@@ -90,6 +99,7 @@ impl FileStorage {
                 ledger.reserve_again(&file);
             }
         }
+        self.ledger_changed.notify_all();
         let mut placed = batch.iter();
         for result in results.iter_mut().filter(|result| matches!(result, Ok(Tid::ZERO))) {
             let tid = placed.next().map_or(Tid::ZERO, |placed| placed.tid);
@@ -186,6 +196,7 @@ impl FileStorage {
             index: Arc::clone(&state.index),
             tid: state.tid.max(last.tid),
             end: last.end,
+            generation: state.generation,
         }));
     }
 }

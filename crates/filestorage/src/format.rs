@@ -98,7 +98,7 @@ impl RecordHeader {
         let mut bytes = [0; RECORD_HEADER_LEN];
         bytes[0..8].copy_from_slice(&self.oid.to_bytes());
         bytes[RECORD_TID..RECORD_TID + 8].copy_from_slice(&self.tid.to_bytes());
-        bytes[16..24].copy_from_slice(&self.prev.to_be_bytes());
+        bytes[RECORD_PREV..RECORD_PREV + 8].copy_from_slice(&self.prev.to_be_bytes());
         bytes[RECORD_TRANSACTION..RECORD_TRANSACTION + 8].copy_from_slice(&self.transaction.to_be_bytes());
         bytes[32..34].copy_from_slice(&self.version_len.to_be_bytes());
         bytes[34..42].copy_from_slice(&self.data_len.to_be_bytes());
@@ -114,6 +114,8 @@ impl RecordHeader {
 
 /// Where the tid is in a data record's header; written when the transaction gets its tid.
 pub(crate) const RECORD_TID: usize = 8;
+/// Where the position of the object's previous record is in a data record's header.
+pub(crate) const RECORD_PREV: usize = 16;
 /// Where the position of the transaction is in a data record's header; written with the tid.
 pub(crate) const RECORD_TRANSACTION: usize = 24;
 

@@ -3,7 +3,7 @@
 //! Guards the promise that a voted transaction can be finished: its space is reserved before its vote ends,
 //! where the file system can do that.
 
-use crate::{file::DataFile, prepare::Prepared};
+use crate::{file::DataFile, index::Index, prepare::Prepared};
 use std::{collections::HashMap, io};
 use zeolith_disk::Allocation;
 use zeolith_storage::{Patience, Result, StorageError, TransactionId};
@@ -12,6 +12,8 @@ use zeolith_storage::{Patience, Result, StorageError, TransactionId};
 pub(crate) struct Ledger {
     /// The end of what is durable.
     pub(crate) end: u64,
+    /// How often the file has been replaced by a packed one.
+    pub(crate) generation: u64,
     voted: HashMap<TransactionId, Prepared>,
     /// Bytes of all voted transactions, those that are being written included.
     pub(crate) voted_len: u64,
@@ -30,7 +32,7 @@ enum Reservation {
 impl Ledger {
     pub(crate) fn new(end: u64) -> Self {
         let reservation = Reservation::UpTo(end);
-        Self { end, voted: HashMap::new(), voted_len: 0, reservation, poison: None }
+        Self { end, generation: 0, voted: HashMap::new(), voted_len: 0, reservation, poison: None }
     }
 
     /// Takes a transaction in, with space for it.
@@ -49,6 +51,21 @@ impl Ledger {
         self.voted_len += prepared.len();
         self.voted.insert(id, prepared);
         Ok(())
+    }
+
+    /// Whether a voted transaction points back to data in the file.
+    pub(crate) fn has_backpointers(&self) -> bool {
+        self.voted.values().any(Prepared::has_backpointers)
+    }
+
+    /// The file was replaced by a packed one that ends at `end`: what is voted goes there, with as much space.
+    pub(crate) fn move_to(&mut self, end: u64, file: &DataFile, index: &Index) {
+        self.end = end;
+        self.generation += 1;
+        for prepared in self.voted.values_mut() {
+            prepared.rebase(|oid| index.get(oid).unwrap_or(0));
+        }
+        self.reserve_again(file);
     }
 
     /// Hands a transaction out for writing. Its space stays reserved until `settle`.

@@ -12,6 +12,7 @@ mod iterate;
 mod ledger;
 mod lock;
 mod open;
+mod pack;
 mod prepare;
 mod read;
 mod report;

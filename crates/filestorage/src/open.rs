@@ -21,7 +21,7 @@ use zeolith_storage::{Resolver, Result, StorageError};
 use zeolith_types::{Tid, Timestamp};
 
 /// How a database is opened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Start with an empty database, whatever is there.
     pub create: bool,
@@ -31,6 +31,10 @@ pub struct Options {
     pub quota: Option<u64>,
     /// Show the database as it was before this transaction; only read-only.
     pub stop: Option<Tid>,
+    /// A pack drops objects that nothing refers to.
+    pub pack_gc: bool,
+    /// A pack leaves the file as it was before as `.old`.
+    pub pack_keep_old: bool,
     /// Tells the time, for the report; without it nobody knows how long opening took, or that a tid is in the
     /// future.
     pub clock: Option<fn() -> Timestamp>,
@@ -69,6 +73,7 @@ impl FileStorage {
         let opening = Opening { disk: &*disk, path, options: &options };
         let file = opening.file()?;
         let mut findings = Findings::default();
+        opening.remove_unfinished_pack(&mut findings)?;
         let (index, loaded) = opening.load(&file, &mut findings, progress)?;
         let future = begun.and_then(|now| in_future(loaded.last_tid, now));
         if let Some(finding) = future {
@@ -103,6 +108,14 @@ impl FileStorage {
             }),
         };
         Ok((storage, report))
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let (quota, stop, clock, resolver) = (None, None, None, None);
+        let (create, read_only, pack_gc, pack_keep_old) = (false, false, true, true);
+        Self { create, read_only, quota, stop, pack_gc, pack_keep_old, clock, resolver }
     }
 }
 
@@ -172,6 +185,22 @@ impl Opening<'_> {
             }
             Err(error) => Err(data.io("reading", error)),
         }
+    }
+
+    /// A pack that was cut short leaves its file; the database is as before it.
+    fn remove_unfinished_pack(&self, findings: &mut Findings) -> Result<()> {
+        if self.options.read_only {
+            return Ok(());
+        }
+        let path = with_suffix(self.path, ".pack");
+        match self.disk.remove(&path) {
+            Ok(()) => findings.push(Finding::PackRemoved { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => {
+                return Err(StorageError::Io { what: "removing what is left of a pack,", path, source });
+            }
+        }
+        Ok(())
     }
 
     fn write_magic(&self, data: &DataFile) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! is not copied on its way to the disk.
 
 use crate::format::{
-    NUMBER_LEN, RECORD_HEADER_LEN, RECORD_TID, RECORD_TRANSACTION, RecordHeader, TEXT_LEN_MAX,
+    NUMBER_LEN, RECORD_HEADER_LEN, RECORD_PREV, RECORD_TID, RECORD_TRANSACTION, RecordHeader, TEXT_LEN_MAX,
     TRANSACTION_HEADER_LEN, TransactionHeader, u64_at,
 };
 use bytes::Bytes;
@@ -123,6 +123,29 @@ impl Prepared {
         slices.push(IoSlice::new(&self.buffer[done..]));
     }
 
+    /// Whether a record points back to data in the file.
+    pub(crate) fn has_backpointers(&self) -> bool {
+        (0..self.records.len()).any(|number| {
+            let header = self.header(number);
+            let body = self.records[number].in_buffer + RECORD_HEADER_LEN;
+            header.data_len == 0 && u64_at(&self.buffer, body) != 0
+        })
+    }
+
+    /// The file has been replaced: `current` tells where the objects' last records are now.
+    pub(crate) fn rebase(&mut self, current: impl Fn(Oid) -> u64) {
+        assert!(!self.has_backpointers(), "a transaction that points back ends before the file is replaced");
+        for record in &self.records {
+            let prev = record.in_buffer + RECORD_PREV;
+            self.buffer[prev..prev + NUMBER_LEN].copy_from_slice(&current(record.oid).to_be_bytes());
+        }
+    }
+
+    fn header(&self, number: usize) -> RecordHeader {
+        let header = self.buffer[self.records[number].in_buffer..].first_chunk().map(RecordHeader::decode);
+        header.expect("a record begins with its header")
+    }
+
     /// How many records there are.
     pub(crate) fn record_count(&self) -> usize {
         self.records.len()
@@ -135,10 +158,8 @@ impl Prepared {
 
     /// The content of a record.
     pub(crate) fn written(&self, number: usize) -> Written {
-        let PreparedRecord { in_buffer, .. } = self.records[number];
-        let header = self.buffer[in_buffer..].first_chunk().map(RecordHeader::decode);
-        let header = header.expect("a record begins with its header");
-        let body = in_buffer + RECORD_HEADER_LEN;
+        let header = self.header(number);
+        let body = self.records[number].in_buffer + RECORD_HEADER_LEN;
         if header.data_len == 0 {
             return Written::Backpointer(u64_at(&self.buffer, body));
         }

@@ -98,6 +98,11 @@ pub enum Finding {
         /// How much later.
         by: Duration,
     },
+    /// What an unfinished pack had left was removed.
+    PackRemoved {
+        /// The file.
+        path: PathBuf,
+    },
     /// The index could not be saved after a scan.
     IndexNotSaved {
         /// Why.
@@ -154,6 +159,9 @@ impl fmt::Display for Finding {
             }
             Self::InFuture { tid, by } => {
                 write!(f, "the last transaction {tid} is {} seconds in the future", by.as_secs())
+            }
+            Self::PackRemoved { path } => {
+                write!(f, "{} of a pack that was cut short was removed", path.display())
             }
             Self::IndexNotSaved { why } => write!(f, "the index could not be saved: {why}"),
         }

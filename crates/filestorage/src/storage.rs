@@ -11,17 +11,17 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
-    ops::Range,
+    ops::{ControlFlow, Range},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use zeolith_disk::Disk;
 use zeolith_storage::{
-    Changes, ConflictPolicy, Load, Patience, Result, Storage, StorageError, TransactionId,
-    TransactionIterator, Voted, WriteSet,
+    Changes, ConflictPolicy, Load, PackOutcome, PackProgress, Patience, Result, Storage, StorageError,
+    TransactionId, TransactionIterator, Voted, WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
 
@@ -35,8 +35,12 @@ pub struct FileStorage {
     /// What is finished and not published yet, oldest first.
     pub(crate) unpublished: Mutex<VecDeque<Unpublished>>,
     pub(crate) ledger: Mutex<Ledger>,
+    /// A voted transaction has come to its end.
+    pub(crate) ledger_changed: Condvar,
     /// The largest tid given so far; locked by the one who writes.
     pub(crate) last_tid: Mutex<Tid>,
+    /// A pack is under way.
+    pub(crate) packing: AtomicBool,
     /// The next oid that nobody has been given.
     next_oid: AtomicU64,
     /// Up to where the index on disk is true; locked by the one who saves it.
@@ -52,6 +56,8 @@ pub(crate) struct State {
     pub(crate) tid: Tid,
     /// Where it ends.
     pub(crate) end: u64,
+    /// How often the file has been replaced by a packed one.
+    pub(crate) generation: u64,
 }
 
 /// What opening has found.
@@ -67,7 +73,8 @@ pub(crate) struct Parts {
 impl FileStorage {
     pub(crate) fn assemble(disk: Arc<dyn Disk>, path: &Path, options: Options, parts: Parts) -> Self {
         let next_oid = AtomicU64::new(next_oid(&parts.index));
-        let state = State { file: parts.file, index: parts.index, tid: parts.last_tid, end: parts.end };
+        let (tid, end) = (parts.last_tid, parts.end);
+        let state = State { file: parts.file, index: parts.index, tid, end, generation: 0 };
         Self {
             disk,
             path: path.to_path_buf(),
@@ -75,6 +82,8 @@ impl FileStorage {
             state: ArcSwap::from_pointee(state),
             unpublished: Mutex::default(),
             ledger: Mutex::new(Ledger::new(parts.end)),
+            ledger_changed: Condvar::new(),
+            packing: AtomicBool::new(false),
             last_tid: Mutex::new(parts.last_tid),
             next_oid,
             index_saved_to: Mutex::new(parts.index_saved_to),
@@ -98,7 +107,11 @@ impl FileStorage {
         if self.options.read_only {
             return Ok(());
         }
-        let mut saved_to = guard(&self.index_saved_to);
+        self.save_index(&mut guard(&self.index_saved_to), growth)
+    }
+
+    /// The same for who has the lock.
+    pub(crate) fn save_index(&self, saved_to: &mut u64, growth: u64) -> Result<()> {
         let state = self.state.load_full();
         if state.end < *saved_to + growth || state.end == FIRST_TRANSACTION {
             return Ok(());
@@ -160,6 +173,10 @@ impl Storage for FileStorage {
         range: Range<u64>,
         wanted: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Option<Vec<UndoEntry>>> {
+        if self.packing.load(Ordering::Acquire) {
+            let why = "Undo is currently disabled for database maintenance.<p>";
+            return Err(StorageError::Undo(why.into()));
+        }
         self.state.load_full().undo_log(range, wanted).map(Some)
     }
 
@@ -197,6 +214,15 @@ impl Storage for FileStorage {
 
     fn abort(&self, id: TransactionId) {
         guard(&self.ledger).abort(id);
+        self.ledger_changed.notify_all();
+    }
+
+    fn pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackOutcome> {
+        self.pack_until(time.to_tid(), report)
     }
 
     fn checkpoint(&self) -> Result<()> {

@@ -14,6 +14,7 @@ use crate::{
     log,
     log_writer::Finish,
     output::Output,
+    packing,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use zeolith_core::{Answer, Caller, CloseReason, Read, Session, SessionId, Step};
+use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Session, SessionId, Step};
 use zeolith_types::{Refusal, Reply, Tid};
 use zeolith_wire::{Encoding, Incoming};
 
@@ -98,6 +99,16 @@ impl Conversation {
                     None => Ok(None),
                 }
             }
+            Step::Pack { to, time, wait } => {
+                let Some(host) = self.host.clone() else { return Ok(None) };
+                let answer = Answer { to, result: Ok(Reply::None) };
+                if wait {
+                    packing::start(&host, self.label.clone(), time, Some((self.session.id(), answer.to)));
+                    return Ok(None);
+                }
+                packing::start(&host, self.label.clone(), time, None);
+                self.answer(answer, out).map(|()| None)
+            }
             Step::Finish(transaction, changed) => {
                 if let Some(host) = &self.host {
                     host.finish(Finish { session: self.session.id(), transaction, changed });
@@ -149,6 +160,11 @@ impl Conversation {
                 let answer = self.session.finish_failed(refusal);
                 answer.map_or(Ok(None), |answer| self.answer(answer, out).map(|()| None))
             }
+            Mail::SizesChanged => {
+                Output { out, encoding: self.encoding, host: self.host.as_deref() }.info();
+                Ok(None)
+            }
+            Mail::Packed(to, result) => self.answer(Answer { to, result }, out).map(|()| None),
             // What is with the log writer will be written; closing now would only hide the outcome.
             Mail::TimedOut(_) if self.session.is_finishing() => Ok(None),
             Mail::TimedOut(timeout) => {

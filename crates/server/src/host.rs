@@ -1,15 +1,19 @@
 //! A storage with everything that its connections share.
 
-use crate::{clock::Clock, log, log::blather, log_writer, log_writer::Finish, settings::Settings};
+use crate::{
+    clock::Clock, log, log::blather, log_writer, log_writer::Finish, packing::Packs, settings::Settings,
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     time::Duration,
 };
 use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
-use zeolith_core::{Abandoned, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId};
+use zeolith_core::{
+    Abandoned, Caller, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId,
+};
 use zeolith_storage::{Storage, StorageError, TransactionId};
-use zeolith_types::{Refusal, Tid};
+use zeolith_types::{Refusal, Reply, Tid};
 
 /// A storage that is served.
 pub(crate) struct Host {
@@ -30,6 +34,8 @@ pub(crate) struct Host {
     log: RwLock<PublicationLog>,
     mailboxes: Mutex<HashMap<SessionId, UnboundedSender<Mail>>>,
     finishes: Mutex<Option<mpsc::Sender<Finish>>>,
+    /// The threads that pack, until the server stops.
+    pub(crate) packs: Mutex<Packs>,
 }
 
 /// What a session is told by others than its client.
@@ -41,6 +47,10 @@ pub(crate) enum Mail {
     FinishFailed(Refusal),
     /// It held its locks for too long.
     TimedOut(Duration),
+    /// The storage was packed.
+    SizesChanged,
+    /// What became of the pack that its client waits for.
+    Packed(Caller, Result<Reply, Refusal>),
 }
 
 impl Host {
@@ -67,6 +77,7 @@ impl Host {
             log: RwLock::new(PublicationLog::new(settings.invalidation_queue_size, last, remembered)),
             mailboxes: Mutex::default(),
             finishes: Mutex::new(Some(finishes)),
+            packs: Mutex::default(),
             name,
             storage,
         });
@@ -170,6 +181,13 @@ impl Host {
     pub(crate) fn send(&self, session: SessionId, mail: Mail) {
         if let Some(mailbox) = self.mailboxes().get(&session) {
             let _ = mailbox.send(mail);
+        }
+    }
+
+    /// Tells all sessions that the storage was packed.
+    pub(crate) fn tell_sizes(&self) {
+        for mailbox in self.mailboxes().values() {
+            let _ = mailbox.send(Mail::SizesChanged);
         }
     }
 

@@ -15,6 +15,7 @@ mod jobs;
 mod log;
 mod log_writer;
 mod output;
+mod packing;
 mod pipe;
 mod refusals;
 mod server;

@@ -16,6 +16,7 @@ pub(crate) fn refusal(error: StorageError) -> Refusal {
             read: conflict.read,
         },
         StorageError::ReadConflict { oid, committed, read } => Refusal::ReadConflict { oid, committed, read },
+        StorageError::Cancelled => Refusal::FileStorage(text),
         StorageError::Undo(reason) => Refusal::Undo { reason, oid: None },
         StorageError::UndoOf(failures) => Refusal::UndoOf(failures),
         StorageError::ReadOnly => Refusal::ReadOnly,

@@ -5,7 +5,7 @@ use crate::{
     clock::Clock,
     connection::{Shared, serve},
     host::{Host, Mail},
-    log,
+    log, packing,
     settings::{NamedStorage, Settings},
 };
 use std::{
@@ -124,6 +124,7 @@ impl Server {
 }
 
 fn close(hosts: &[Arc<Host>], log_writers: Vec<thread::JoinHandle<()>>) -> Vec<(String, StorageError)> {
+    hosts.iter().for_each(|host| packing::stop(host));
     hosts.iter().for_each(|host| host.stop_finishing());
     for writer in log_writers {
         let _ = writer.join();

@@ -14,15 +14,17 @@
 pub mod contract;
 mod error;
 pub mod memory;
+mod pack;
 mod resolve;
 mod transaction;
 
 pub use error::StorageError;
+pub use pack::{PackOutcome, PackPhase, PackProgress};
 pub use resolve::{BTreesConflict, Disagreement, Resolution, ResolveRequest, Resolver};
 pub use transaction::{ConflictPolicy, TransactionId, Voted, Write, WriteSet};
 
 use bytes::Bytes;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use zeolith_types::{
     CurrentRecord, HistoryEntry, Oid, RecordInfo, Revision, StorageInfo, Tid, Timestamp, TransactionInfo,
     UndoEntry,
@@ -146,6 +148,15 @@ pub trait Storage: Send + Sync {
 
     /// Forgets a voted transaction.
     fn abort(&self, id: TransactionId);
+
+    /// Drops the revisions that were not current at `time` any more, and the objects that nothing referred to
+    /// then. Takes long, and goes on beside everything else; one at a time. `report` is told now and then how
+    /// far it is, and can end it, which is the error `Cancelled`.
+    fn pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackOutcome>;
 
     /// Saves what makes the next start quick, if that is worth the while. Called now and then.
     fn checkpoint(&self) -> Result<()>;

@@ -6,13 +6,13 @@
 mod iterate;
 
 use crate::{
-    Changes, ConflictPolicy, Found, Load, Patience, Result, Storage, StorageError, TransactionId,
-    TransactionIterator, Voted, Write, WriteSet,
+    Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, Result, Storage, StorageError,
+    TransactionId, TransactionIterator, Voted, Write, WriteSet,
 };
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
-    ops::{Bound, Range},
+    ops::{Bound, ControlFlow, Range},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use zeolith_types::{
@@ -226,6 +226,10 @@ impl Storage for MemoryStorage {
 
     fn abort(&self, id: TransactionId) {
         self.write().voted.remove(&id);
+    }
+
+    fn pack(&self, _: Timestamp, _: &mut dyn FnMut(PackProgress) -> ControlFlow<()>) -> Result<PackOutcome> {
+        Err(lacks("pack"))
     }
 
     fn checkpoint(&self) -> Result<()> {

@@ -18,6 +18,13 @@ impl Timestamp {
         Self(since_epoch)
     }
 
+    /// The moment so many seconds after 1970-01-01 UTC, or the nearest one between 1970 and the year 9999.
+    #[must_use]
+    pub fn from_secs_f64(seconds: f64) -> Self {
+        let seconds = if seconds.is_nan() { 0.0 } else { seconds.clamp(0.0, YEAR_9999_ENDS) };
+        Self(Duration::from_secs_f64(seconds))
+    }
+
     /// Seconds since 1970-01-01 UTC.
     #[must_use]
     pub fn as_secs_f64(self) -> f64 {
@@ -139,6 +146,8 @@ fn days_from_civil(year: u64, month: u64, day: u64) -> i64 {
 /// 1901-01-01, in days since 1970-01-01.
 const DAYS_OF_1901: i64 = -25_202;
 const SECONDS_PER_DAY: u64 = 86_400;
+/// 9999-12-31 23:59:59 UTC, the end of Python's time.
+const YEAR_9999_ENDS: f64 = 253_402_300_799.0;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 #[cfg(test)]
@@ -167,6 +176,16 @@ mod tests {
         for (tid, seconds) in computed_by_persistent {
             assert_eq!(Timestamp::tid_seconds(Tid::new(tid)), seconds);
         }
+    }
+
+    #[test]
+    fn any_number_of_seconds_is_a_moment() {
+        assert_eq!(Timestamp::from_secs_f64(1.5).since_epoch(), Duration::from_millis(1500));
+        assert_eq!(Timestamp::from_secs_f64(-1.0), Timestamp::default());
+        assert_eq!(Timestamp::from_secs_f64(f64::NAN), Timestamp::default());
+        let end = Timestamp::from_secs_f64(f64::INFINITY);
+        assert_eq!(end.since_epoch(), Duration::from_secs(253_402_300_799));
+        assert!(end.to_tid() < Tid::MAX);
     }
 
     #[test]

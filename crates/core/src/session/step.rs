@@ -3,7 +3,7 @@
 use crate::{Lagged, LockSet, transaction::Abandoned};
 use std::ops::Range;
 use zeolith_storage::TransactionId;
-use zeolith_types::{MessageId, Oid, Refusal, Reply, Tid, Value};
+use zeolith_types::{MessageId, Oid, Refusal, Reply, Tid, Timestamp, Value};
 
 /// To whom an answer goes.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,6 +56,15 @@ pub enum Step {
     Lock(LockSet),
     /// Hand the transaction to the log writer.
     Finish(TransactionId, Vec<Oid>),
+    /// Let the storage pack, however long that takes; answer at its end, or at once if nobody waits for it.
+    Pack {
+        /// Who asks.
+        to: Caller,
+        /// What is older may be dropped.
+        time: Timestamp,
+        /// Whether the answer waits for the end.
+        wait: bool,
+    },
     /// Clean up what was abandoned, if anything, then answer `None`.
     Abort(Caller, Option<Abandoned>),
     /// Close the connection.

@@ -276,6 +276,8 @@ impl Server {
                 self.finish(Finish { session: connection.id, transaction, changed }, context);
                 Ok(())
             }
+            // No simulated client packs.
+            Step::Pack { to, .. } => self.answer(connection, Answer { to, result: Ok(Reply::None) }),
             Step::Abort(to, abandoned) => {
                 if let Some(abandoned) = abandoned {
                     self.release(abandoned, context);

@@ -1,0 +1,39 @@
+//! What a pack tells while it is under way and at its end.
+
+/// What a pack is about. Each phase is passed once, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackPhase {
+    /// Finding the objects' revisions at the pack time; counts bytes.
+    Survey,
+    /// Marking what is kept; counts objects, then bytes.
+    Mark,
+    /// Copying what is kept; counts bytes of the old file.
+    Copy,
+    /// Copying what was committed after the pack time; counts bytes of the old file.
+    CatchUp,
+}
+
+/// How far a pack is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackProgress {
+    /// What it is about.
+    pub phase: PackPhase,
+    /// How much of that is done.
+    pub done: u64,
+    /// How much there is, as far as one can tell.
+    pub total: u64,
+}
+
+/// What became of a pack that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackOutcome {
+    /// The storage got smaller.
+    Packed {
+        /// Bytes before.
+        before: u64,
+        /// Bytes after.
+        after: u64,
+    },
+    /// Nothing could be dropped, so nothing was touched.
+    NothingToDo,
+}
