@@ -58,7 +58,7 @@ def assert_ended_alone(witness, peer):
 
 
 def assert_forgotten(witness, peer):
-    # T1: Python's server goes on counting a peer that it has closed itself
+    # Python's server goes on counting a peer that it has closed itself
     if servers.is_reference():
         return
     wait_until("the peer is no longer counted", lambda: witness.connections() == 1)
@@ -225,7 +225,7 @@ def test_wrong_arguments_are_answered_and_harm_nobody(witness, encoding):
 @pytest.mark.parametrize("place", ["whole message", "arguments", "extension"])
 def test_a_pickle_that_names_what_could_run(witness, tmp_path, module, name, argument, place):
     if servers.is_reference() and module in ("builtins", "__builtin__"):
-        pytest.skip("not in Python's server: it runs the code (trap T10)")
+        pytest.skip("not in Python's server: it runs the code")
     trace = tmp_path / "it-ran"
     arguments = tuple(argument.format(path=str(trace)).split("\x00"))
     call = reduce_opcodes(module, name, arguments)
@@ -291,7 +291,7 @@ def test_msgpack_that_announces_more_than_it_brings(witness):
     assert servers.is_reference() or resident_bytes(witness.server) < memory + (64 << 20)
 
 
-@pytest.mark.beyond_reference("it keeps the lock of who it has disconnected (trap T1)")
+@pytest.mark.beyond_reference("it keeps the lock of who it has disconnected")
 @pytest.mark.quick
 def test_a_lock_of_a_disconnected_peer_is_released(witness):
     oid = first_oid(witness)
@@ -305,7 +305,7 @@ def test_a_lock_of_a_disconnected_peer_is_released(witness):
 
 @pytest.mark.quick
 def test_a_failing_one_way_call_closes_the_connection(witness):
-    """A one-way call has no other way to say that it failed (trap T27)."""
+    """A one-way call has no other way to say that it failed."""
     peer = Peer(witness.server).register()
     peer.tell("storea", b"\0" * 8, b"\0" * 8, b"data", 12345)
     assert peer.is_closed()

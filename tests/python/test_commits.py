@@ -196,7 +196,7 @@ def test_a_client_that_goes_away_leaves_no_lock_behind(site, stage):
     wait_until("the lock is free", lambda: site.status()["lock_time"] is None)
 
 
-@pytest.mark.beyond_reference("it forgets to release the lock (trap T1)")
+@pytest.mark.beyond_reference("it forgets to release the lock")
 def test_who_holds_an_object_too_long_is_disconnected_and_the_next_goes_on(serve, connect):
     site = Site(serve(zeo="  transaction-timeout 1"), connect)
     oid = site.oids[0]
@@ -320,7 +320,7 @@ def test_an_empty_transaction_is_a_transaction(site):
     assert a.call("lastTransaction") == tid
 
 
-@pytest.mark.beyond_reference("others learn the tid, but not what was deleted (trap T16)")
+@pytest.mark.beyond_reference("others learn the tid, but not what was deleted")
 def test_a_deleted_object_is_told_to_others(site):
     oid = site.oids[0]
     watcher = site.committer(read_only=True)
@@ -338,7 +338,7 @@ def test_a_deleted_object_is_told_to_others(site):
     assert (start, end) == (serial, tid) and data
 
 
-@pytest.mark.beyond_reference("others learn the tid, but not what was restored (trap T16)")
+@pytest.mark.beyond_reference("others learn the tid, but not what was restored")
 def test_a_restored_object_is_told_to_others(site):
     oid = site.oids[0]
     watcher = site.committer(read_only=True)

@@ -132,7 +132,7 @@ def test_a_mappingstorage_is_served_and_forgotten(serve, connect):
 
 
 def test_every_frame_is_answered_in_the_encoding_the_client_chose(serve):
-    """Whatever the server announces, the client's answer decides (trap T20)."""
+    """Whatever the server announces, the client's answer decides."""
     for announced in False, True:
         server = serve(msgpack=announced, directory=None)
         for encoding in b"Z", b"M":

@@ -1,7 +1,7 @@
 //! The open votes of one storage: who holds which objects, who waits, and who has held them too long.
 //!
 //! Every way in which a vote can end (finish, abort, disconnect, timeout) comes to [`Coordinator::release`],
-//! and that is the only place where locks are given up (trap T1: the reference forgets on some).
+//! and that is the only place where locks are given up (the reference forgets on some).
 
 use crate::{SessionId, locks::LockSet, locks::LockTable};
 use std::{collections::HashMap, time::Duration};

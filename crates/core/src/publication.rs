@@ -101,8 +101,8 @@ impl PublicationLog {
     }
 
     /// The answer to `getInvalidations`: the newest tid and all oids changed after `after`, each once.
-    /// `None` if the queue does not reach back that far: its oldest entry must not be newer than `after`
-    /// (trap T38).
+    /// `None` if the queue does not reach back that far: its oldest entry must not be newer than `after`,
+    /// for an off-by-one here loses invalidations without anybody noticing.
     ///
     /// `through` is the last transaction that readers see. What is in the log already but not visible yet is
     /// left out, or the client would believe itself further than the loads that it is answered next.
@@ -122,7 +122,7 @@ impl PublicationLog {
 }
 
 /// How long a client has been away that knows everything up to `last`. The option `invalidation-age` bounds
-/// it (spec 2.5: measured from now, whatever the reference's documents say).
+/// it (measured from now, whatever the reference's documents say).
 #[must_use]
 pub fn time_away(last: Tid, now: Timestamp) -> Duration {
     now.since_epoch().saturating_sub(Timestamp::from_tid(last).since_epoch())

@@ -1,4 +1,4 @@
-//! The iterators that a client has open: `iterator_start` to `iterator_gc` (spec 1.7).
+//! The iterators that a client has open: `iterator_start` to `iterator_gc`.
 
 use std::collections::HashMap;
 use zeolith_storage::{RecordIterator, TransactionIterator};

@@ -25,7 +25,7 @@ pub enum Invariant {
     NobodyElsesConnectionEnds,
     /// Promise 1 of the design: a transaction is there as a whole or not at all.
     NoneIsHalfThere,
-    /// Trap T1: no lock outlives its session, so nobody waits for ever.
+    /// No lock outlives its session, so nobody waits for ever.
     NoLockOutlivesItsSession,
     /// An assertion of the code itself failed.
     NoPanic,

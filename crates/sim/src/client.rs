@@ -1,4 +1,4 @@
-//! A client as the reference client is (spec 3.4): it connects, verifies its cache, keeps it true by what it
+//! A client as the reference client is: it connects, verifies its cache, keeps it true by what it
 //! is told, and checks all of that against the history.
 
 mod actor;

@@ -143,7 +143,7 @@ impl History {
         self.doubtful.clear();
         let (said, last) = (storage.last_transaction(), self.last());
         checks.ensure(said == last, Invariant::DurableBeforeTold, || {
-            format!("the storage says that its last transaction is {said}, it is {last} (trap T11)")
+            format!("the storage says that its last transaction is {said}, it is {last}")
         });
         self.compare_loads(storage, checks);
         Ok(())

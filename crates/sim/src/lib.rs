@@ -53,7 +53,7 @@ pub enum Sabotage {
     ReplyBeforeSync,
     /// A load that comes late is answered as it is.
     EndLeftOpen,
-    /// A connection that is closed because of its timeout keeps its locks (trap T1).
+    /// A connection that is closed because of its timeout keeps its locks.
     LockKeptAfterTimeout,
 }
 

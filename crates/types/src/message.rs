@@ -1,4 +1,4 @@
-//! What a client asks: the 36 methods of ZEO protocol 5 with their arguments (spec 1.7).
+//! What a client asks: the 36 methods of ZEO protocol 5 with their arguments.
 
 use crate::{Oid, Tid, Value};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ pub struct Call {
     pub request: Request,
 }
 
-/// The id of a message: any value, echoed as it came (trap T19).
+/// The id of a message: any value, echoed as it came.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MessageId {
     /// The tuple `(oid, tid)` which Python clients use for `loadBefore`.

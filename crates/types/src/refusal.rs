@@ -2,7 +2,7 @@
 
 use crate::{Oid, Tid, Value};
 
-/// An error reply. `zeolith-wire` knows the Python class and the payload form of each (spec 1.6).
+/// An error reply. `zeolith-wire` knows the Python class and the payload form of each.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Refusal {
     /// `POSKeyError`: no such object, or it does not exist any more.

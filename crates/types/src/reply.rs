@@ -79,7 +79,7 @@ pub struct Revision {
     pub end: Option<Tid>,
 }
 
-/// What `get_info` tells of a storage (spec 1.9).
+/// What `get_info` tells of a storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StorageInfo {
     /// Number of objects.
@@ -109,7 +109,7 @@ pub struct CurrentRecord {
     pub next: Option<Oid>,
 }
 
-/// One entry of `history`, newest first (spec 1.10).
+/// One entry of `history`, newest first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HistoryEntry {
     /// Seconds since 1970.
@@ -169,7 +169,7 @@ pub struct RecordInfo {
     pub data_txn: Option<Tid>,
 }
 
-/// One entry of `undoLog` (spec 1.10).
+/// One entry of `undoLog`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UndoEntry {
     /// The transaction.
@@ -186,7 +186,7 @@ pub struct UndoEntry {
     pub size: u64,
 }
 
-/// What `server_status` and `ruok` tell of a storage (spec 2.8).
+/// What `server_status` and `ruok` tell of a storage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerStatus {
     /// Registered clients.

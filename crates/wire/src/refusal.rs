@@ -93,7 +93,7 @@ fn write_payload<W: Writer>(writer: &mut W, refusal: &Refusal) {
 }
 
 /// The attributes of a `MultipleUndoErrors`. The first two tell of the first object, the wrong way round: so
-/// it is in Python, and what clients expect (trap T63).
+/// it is in Python, and what clients expect.
 fn write_undo_failures<W: Writer>(writer: &mut W, failures: &[(Oid, String)]) {
     writer.small_dict(if failures.is_empty() { 1 } else { 3 }, |writer| {
         if let Some((oid, reason)) = failures.first() {

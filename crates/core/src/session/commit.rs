@@ -161,7 +161,7 @@ impl Session {
     pub(super) fn finish(&mut self, to: Caller, given: &Value) -> Step {
         let open = match &mut self.transaction {
             Some(open) if open.id == *given => open,
-            // Not an error (trap T28).
+            // Not an error.
             _ => return to.answer(Ok(Reply::None)),
         };
         match &mut open.phase {

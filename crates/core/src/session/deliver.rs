@@ -100,7 +100,7 @@ impl Session {
     }
 }
 
-/// What a load's finding is to the client (trap T24).
+/// What a load's finding is to the client.
 ///
 /// # Errors
 /// [`Refusal::NoObject`] if there is no such object.

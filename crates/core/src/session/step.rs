@@ -115,7 +115,7 @@ pub enum Read {
 pub enum CloseReason {
     /// A method that is unknown, or not allowed in this phase.
     InvalidMethod(String),
-    /// A one-way call failed, and closing is the only way to say so (trap T27).
+    /// A one-way call failed, and closing is the only way to say so.
     OneWayFailed(&'static str, Refusal),
     /// The client fell too far behind with its invalidations.
     Lagged,

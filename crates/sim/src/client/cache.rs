@@ -1,4 +1,4 @@
-//! The cache of the reference client (spec 3.5) without its file: the current revision of an object, and
+//! The cache of the reference client without its file: the current revision of an object, and
 //! older ones with the tids that replaced them.
 
 use crate::{
@@ -73,7 +73,7 @@ impl Cache {
     pub(super) fn invalidate(&mut self, oid: Oid, tid: Tid, checks: &mut Checks) {
         let Some((start, data)) = self.current.remove(&oid) else { return };
         checks.ensure(start < tid, Invariant::NoticedBeforeRevealed, || {
-            format!("a client had {oid} of {start} before it was told of {tid} (trap T7)")
+            format!("a client had {oid} of {start} before it was told of {tid}")
         });
         self.old.insert((oid, start), (tid, data));
     }

@@ -1,4 +1,4 @@
-//! What a client makes of the frames that it gets. Each is dealt with whole before the next (trap T3).
+//! What a client makes of the frames that it gets. Each is dealt with whole before the next.
 
 use super::{Client, Expected, Phase, tid_value};
 use crate::{checks::Invariant, context::Context, history::Known, network::Toward};
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    /// Decides by the server's last transaction what its cache is worth (spec 3.4).
+    /// Decides by the server's last transaction what its cache is worth.
     fn registered(&mut self, body: &Value, context: &mut Context) {
         let (server, known) = (tid_of(body).unwrap_or_default(), self.cache.last());
         self.phase = Phase::Verifying;
@@ -109,7 +109,7 @@ impl Client {
             let changed = context.history.changed(known, tid);
             let missing: Vec<_> = changed.iter().filter(|oid| !oids.contains(oid)).collect();
             context.checks.ensure(missing.is_empty(), Invariant::NoticedBeforeRevealed, || {
-                format!("getInvalidations({known}) is through {tid} and leaves out {missing:?} (trap T38)")
+                format!("getInvalidations({known}) is through {tid} and leaves out {missing:?}")
             });
             oids.iter().for_each(|oid| self.cache.drop_current(*oid));
             self.cache.set_last(tid, &mut context.checks);

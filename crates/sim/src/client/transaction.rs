@@ -176,7 +176,7 @@ impl Client {
         self.transaction = Transaction::Finishing(open);
     }
 
-    /// The reply to finish goes into the cache before anything else happens (trap T4).
+    /// The reply to finish goes into the cache before anything else happens.
     pub(super) fn finished(&mut self, failed: bool, body: &Value, context: &mut Context) {
         let Transaction::Finishing(open) = std::mem::replace(&mut self.transaction, Transaction::None) else {
             return;
@@ -189,7 +189,7 @@ impl Client {
                 open.label,
                 class(body)
             ));
-            // Nobody knows what the cache is worth now (trap T6).
+            // Nobody knows what the cache is worth now.
             return self.hang_up(context);
         };
         context.note(format_args!("client {}: {:?} is {tid:?}", self.number, open.label));
