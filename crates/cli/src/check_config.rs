@@ -2,7 +2,7 @@
 
 use crate::{
     output::{complain, say},
-    settings::{self, StorageKind},
+    settings,
 };
 use std::process::ExitCode;
 
@@ -18,11 +18,7 @@ pub(crate) fn run(location: &str) -> ExitCode {
     say(format!("{location} is good."));
     say(format!("  listens on  {}", settings.address));
     for storage in &settings.storages {
-        let what = match &storage.kind {
-            StorageKind::File(file) => file.path.display().to_string(),
-            StorageKind::Memory(name) => name.clone(),
-        };
-        say(format!("  storage     '{}': {} {what}", storage.name, storage.kind.class()));
+        say(format!("  storage     '{}': {}", storage.name, storage.kind));
     }
     ExitCode::SUCCESS
 }

@@ -45,37 +45,44 @@ pub(crate) fn close(storages: &[NamedStorage]) {
     }
 }
 
+/// Opens a storage with those inside it, as deep as the sections of the configuration.
 fn open(kind: &StorageKind) -> Result<Arc<dyn Storage>, StorageError> {
     match kind {
         StorageKind::Memory(name) => Ok(Arc::new(MemoryStorage::new(name))),
-        StorageKind::File(file) => {
-            let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, .. } = *file;
-            let clock = || SystemTime::now().into();
-            let options = Options {
-                create,
-                read_only,
-                quota,
-                pack_gc,
-                pack_keep_old,
-                clock: Some(clock),
-                resolver: Some(Arc::new(LoggingResolver)),
-                ..Options::default()
-            };
-            let mut tenths = 0;
-            let mut progress = |done: u64, all: u64| {
-                let now = done.saturating_mul(10).checked_div(all).unwrap_or(10);
-                if now > tenths && all >= SCAN_WORTH_TELLING {
-                    tenths = now;
-                    let path = file.path.display();
-                    tracing::info!(target: "ZODB.FileStorage", "scanning {path}: {}0 %", now);
-                }
-            };
-            let (storage, report) =
-                FileStorage::open_with_progress(Arc::new(RealDisk), &file.path, options, &mut progress)?;
-            log_report(file, &report);
-            Ok(Arc::new(storage))
+        StorageKind::File(file) => open_file(file),
+        StorageKind::Demo(_) => {
+            let message = "<demostorage> is not supported yet: serve a copy of the file by <filestorage>";
+            Err(StorageError::Unsupported(message.to_owned()))
         }
     }
+}
+
+fn open_file(file: &FileSettings) -> Result<Arc<dyn Storage>, StorageError> {
+    let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, .. } = *file;
+    let clock = || SystemTime::now().into();
+    let options = Options {
+        create,
+        read_only,
+        quota,
+        pack_gc,
+        pack_keep_old,
+        clock: Some(clock),
+        resolver: Some(Arc::new(LoggingResolver)),
+        ..Options::default()
+    };
+    let mut tenths = 0;
+    let mut progress = |done: u64, all: u64| {
+        let now = done.saturating_mul(10).checked_div(all).unwrap_or(10);
+        if now > tenths && all >= SCAN_WORTH_TELLING {
+            tenths = now;
+            let path = file.path.display();
+            tracing::info!(target: "ZODB.FileStorage", "scanning {path}: {}0 %", now);
+        }
+    };
+    let (storage, report) =
+        FileStorage::open_with_progress(Arc::new(RealDisk), &file.path, options, &mut progress)?;
+    log_report(file, &report);
+    Ok(Arc::new(storage))
 }
 
 fn log_report(file: &FileSettings, report: &OpenReport) {

@@ -7,7 +7,7 @@ mod logging;
 mod schema;
 mod values;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 use zeolith_config::{Checked, ConfigError, Document, SocketAddress, System, check};
 use zeolith_server::Address;
 
@@ -44,6 +44,19 @@ pub enum StorageKind {
     File(FileSettings),
     /// `<mappingstorage>`, with the name that it tells its clients.
     Memory(String),
+    /// `<demostorage>`.
+    Demo(DemoSettings),
+}
+
+/// The keys and sections of `<demostorage>`. A storage that is left out is an empty one in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoSettings {
+    /// `name`.
+    pub name: Option<String>,
+    /// The section that is not named `changes`: what is there and stays as it is.
+    pub base: Option<Box<StorageKind>>,
+    /// The section named `changes`: where transactions go.
+    pub changes: Option<Box<StorageKind>>,
 }
 
 /// The keys of `<filestorage>`.
@@ -77,6 +90,25 @@ impl StorageKind {
         match self {
             Self::File(_) => "FileStorage",
             Self::Memory(_) => "MappingStorage",
+            Self::Demo(_) => "DemoStorage",
+        }
+    }
+}
+
+/// In a few words, for people.
+impl fmt::Display for StorageKind {
+    /// As deep as the sections, whose depth the configuration's grammar bounds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.class())?;
+        match self {
+            Self::File(file) => write!(f, " {}", file.path.display()),
+            Self::Memory(name) => write!(f, " {name}"),
+            Self::Demo(demo) => {
+                let part = |part: &Option<Box<Self>>| {
+                    part.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
+                };
+                write!(f, " (base: {}; changes: {})", part(&demo.base), part(&demo.changes))
+            }
         }
     }
 }
@@ -184,8 +216,34 @@ fn storage(section: &Checked) -> Option<Result<StorageKind, ConfigError>> {
             let name = section.text("name").unwrap_or_default().to_owned();
             Some(Ok(StorageKind::Memory(name)))
         }
+        "demostorage" => Some(demo_storage(section).map(StorageKind::Demo)),
         _ => None,
     }
+}
+
+/// The storages inside a section, with their sections.
+fn inner_storages(
+    section: &Checked,
+) -> impl Iterator<Item = (&Checked, Result<Box<StorageKind>, ConfigError>)> {
+    section.sections.iter().filter_map(|inner| Some((inner, storage(inner)?.map(Box::new))))
+}
+
+fn demo_storage(section: &Checked) -> Result<DemoSettings, ConfigError> {
+    let name = section.text("name").map(str::to_owned);
+    let mut demo = DemoSettings { name, base: None, changes: None };
+    for (inner, kind) in inner_storages(section) {
+        // Names are unique in a section, so there is no second one.
+        if inner.name.as_deref() == Some("changes") {
+            demo.changes = Some(kind?);
+        } else if demo.base.is_none() {
+            demo.base = Some(kind?);
+        } else {
+            let message = "Too many base storages defined! A <demostorage> has one base, and at most one other \
+                           storage inside, which is named changes";
+            return Err(inner.error(message));
+        }
+    }
+    Ok(demo)
 }
 
 fn file_storage(section: &Checked) -> Result<FileSettings, ConfigError> {

@@ -19,20 +19,7 @@ pub(super) static SERVER: SectionType = SectionType {
     sections: &[
         SectionRule { name: "zeo", types: &[&ZEO], occurs: Occurs::Once },
         SectionRule { name: "runner", types: &[&RUNNER], occurs: Occurs::Optional },
-        SectionRule {
-            name: "zodb.storage",
-            types: &[
-                &FILESTORAGE,
-                &MAPPINGSTORAGE,
-                &DEMOSTORAGE,
-                &BLOBSTORAGE,
-                &ZEOCLIENT,
-                &CLIENTSTORAGE,
-                &FULLSTORAGE,
-                &MINIMALSTORAGE,
-            ],
-            occurs: Occurs::Some,
-        },
+        SectionRule { name: "zodb.storage", types: &STORAGES, occurs: Occurs::Some },
         SectionRule { name: "eventlog", types: &[&EVENTLOG], occurs: Occurs::Optional },
     ],
     refusal: None,
@@ -57,6 +44,18 @@ static ZEO: SectionType = SectionType {
     sections: &[SectionRule { name: "ssl", types: &[&SSL], occurs: Occurs::Optional }],
     refusal: None,
 };
+
+/// What stands for a storage, at the outermost level and inside another storage.
+static STORAGES: [&SectionType; 8] = [
+    &FILESTORAGE,
+    &MAPPINGSTORAGE,
+    &DEMOSTORAGE,
+    &BLOBSTORAGE,
+    &ZEOCLIENT,
+    &CLIENTSTORAGE,
+    &FULLSTORAGE,
+    &MINIMALSTORAGE,
+];
 
 static FILESTORAGE: SectionType = SectionType {
     name: "filestorage",
@@ -85,6 +84,13 @@ static MAPPINGSTORAGE: SectionType = SectionType {
     refusal: None,
 };
 
+static DEMOSTORAGE: SectionType = SectionType {
+    name: "demostorage",
+    keys: &[KeyRule::optional("name", Text)],
+    sections: &[SectionRule { name: "zodb.storage", types: &STORAGES, occurs: Occurs::Any }],
+    refusal: None,
+};
+
 /// A type of section that is known by its name only.
 const fn refused(name: &'static str, why: &'static str) -> SectionType {
     SectionType { name, keys: &[], sections: &[], refusal: Some(why) }
@@ -92,8 +98,6 @@ const fn refused(name: &'static str, why: &'static str) -> SectionType {
 
 static SSL: SectionType =
     refused("ssl", "TLS is not supported yet: leave <ssl> out and protect the connection by other means");
-static DEMOSTORAGE: SectionType =
-    refused("demostorage", "<demostorage> is not supported yet: serve a copy of the file by <filestorage>");
 static BLOBSTORAGE: SectionType = refused(
     "blobstorage",
     "<blobstorage> is not supported yet: this version serves no blobs; keep this database on the Python server",

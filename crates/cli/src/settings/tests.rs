@@ -108,6 +108,55 @@ fn storages_are_named_as_the_reference_names_them() {
 }
 
 #[test]
+fn storages_can_stand_inside_a_demostorage() {
+    let text = format!(
+        "{ZEO}<demostorage Staging>
+           name Staging
+           <demostorage>
+             <filestorage>
+               path Data.fs
+             </filestorage>
+           </demostorage>
+           <mappingstorage Changes/>
+         </demostorage>"
+    );
+    let memory = StorageKind::Memory("Mapping Storage".into());
+    let file = StorageKind::File(FileSettings::new("Data.fs"));
+    let base = DemoSettings { name: None, base: Some(Box::new(file)), changes: None };
+    let demo = DemoSettings {
+        name: Some("Staging".into()),
+        base: Some(Box::new(StorageKind::Demo(base))),
+        changes: Some(Box::new(memory)),
+    };
+    let storages = loaded(&text).unwrap().storages;
+    assert_eq!(storages, [StorageSettings { name: "staging".into(), kind: StorageKind::Demo(demo) }]);
+    let described = "DemoStorage (base: DemoStorage (base: FileStorage Data.fs; changes: nothing); \
+                     changes: MappingStorage Mapping Storage)";
+    assert_eq!(storages[0].kind.to_string(), described);
+}
+
+#[test]
+fn a_mistake_inside_a_demostorage_is_told_with_its_line() {
+    let demo = |inside: &str| refused(&format!("{ZEO}<demostorage>\n{inside}\n</demostorage>"));
+    let second = demo("<mappingstorage/>\n<mappingstorage other/>");
+    assert!(second.starts_with("Too many base storages defined!"), "{second}");
+    assert!(second.contains("(line 6, in file:///zeo.conf)\n    <mappingstorage other/>"), "{second}");
+    let twice = zeolith_config::parse(
+        "file:///zeo.conf",
+        "<demostorage>\n<mappingstorage changes/>\n<filestorage Changes/>\n</demostorage>",
+        &System,
+    );
+    assert!(twice.unwrap_err().to_string().starts_with("section names must not be re-used"));
+    assert!(demo("<filestorage>\n</filestorage>").starts_with("no values for 'path'; 1 required (line 5"));
+    assert!(
+        demo("<mappingstorage>\nsize 3\n</mappingstorage>")
+            .starts_with("'size' is not a known key name (line 6")
+    );
+    assert!(demo("<zeo/>").starts_with("no matching section defined for type='zeo', name='None' (line 5"));
+    assert!(demo("<fullstorage/>").starts_with("<fullstorage> is not supported"));
+}
+
+#[test]
 fn what_is_missing_is_said_in_the_words_of_the_reference() {
     assert!(refused(MEMORY).starts_with("no values for section type 'zeo'; 1 required"));
     assert!(
@@ -129,8 +178,7 @@ fn what_is_not_supported_is_refused_by_its_line() {
     assert!(blobs.contains("(line 6, in file:///zeo.conf)\n    blob-dir blobs"), "{blobs}");
     let packer = storage("<filestorage>\npath x\npacker a.b\n</filestorage>");
     assert!(packer.starts_with("packer names Python code"), "{packer}");
-    for kind in ["demostorage", "blobstorage", "zeoclient", "clientstorage", "fullstorage", "minimalstorage"]
-    {
+    for kind in ["blobstorage", "zeoclient", "clientstorage", "fullstorage", "minimalstorage"] {
         let message = storage(&format!("<{kind}/>"));
         assert!(message.starts_with(&format!("<{kind}> is not supported")), "{message}");
     }
