@@ -69,7 +69,9 @@ impl Transaction {
 
     pub(crate) fn push(&mut self, write: Write) {
         self.size += match &write {
-            Write::Store { data, .. } | Write::Restore { data: Some(data), .. } => data.len() as u64,
+            Write::Store { data, .. }
+            | Write::StoreBlob { data, .. }
+            | Write::Restore { data: Some(data), .. } => data.len() as u64,
             Write::Restore { data: None, .. }
             | Write::Delete { .. }
             | Write::Check { .. }
@@ -87,7 +89,7 @@ impl Transaction {
         let writes = &self.writes.writes;
         let unnamed = |w: &Write| matches!(w, Write::Restore { .. } | Write::Undo { .. });
         let depends_on_all = self.writes.tid.is_some() || writes.iter().any(unnamed);
-        let creates = |w: &Write| matches!(w, Write::Store { serial, .. } if *serial == Tid::ZERO);
+        let creates = |w: &Write| matches!(w, Write::Store { serial, .. } | Write::StoreBlob { serial, .. } if *serial == Tid::ZERO);
         if depends_on_all || (!writes.is_empty() && writes.iter().all(creates)) {
             return LockSet::WholeStorage;
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::{io, path::PathBuf, sync::Arc};
 use zeolith_disk::DiskFile;
 use zeolith_storage::{Patience, Result, StorageError};
-use zeolith_types::Oid;
+use zeolith_types::{Oid, Tid};
 
 /// An open `Data.fs`.
 pub(crate) struct DataFile {
@@ -113,6 +113,19 @@ impl DataFile {
             self.check_backwards(pointer, record.position)?;
             record = self.record(record.header.oid, pointer, end, Want::Data, patience)?;
         }
+    }
+
+    /// The transaction that wrote the data of a record, which may point back to it.
+    pub(crate) fn writer(&self, record: Record, end: u64, patience: Patience) -> Result<Option<Tid>> {
+        let mut record = record;
+        while let Body::Backpointer(pointer) = record.body {
+            if pointer == 0 {
+                return Ok(None);
+            }
+            self.check_backwards(pointer, record.position)?;
+            record = self.record(record.header.oid, pointer, end, Want::Header, patience)?;
+        }
+        Ok(Some(record.header.tid))
     }
 
     /// The record before `record`, if there is one.

@@ -11,8 +11,8 @@ use crate::{
     walk::Backwards,
 };
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
-use zeolith_storage::{Patience, ResolveRequest, Result, StorageError};
+use std::collections::HashMap;
+use zeolith_storage::{Patience, ResolveRequest, Result, StorageError, Undone};
 use zeolith_types::{Oid, Tid};
 
 /// The last record that the transaction itself has for each object, so far.
@@ -23,7 +23,7 @@ pub(crate) struct Latest {
 }
 
 /// What becomes of one record of the undone transaction.
-enum Undone {
+enum Reversal {
     /// The object gets a record that points there; 0 if it is not to exist.
     To(u64),
     /// The object gets a record of its own, which keeps what others have changed since.
@@ -52,7 +52,7 @@ struct Failures {
 
 impl Voter<'_> {
     /// Undoes transaction `tid` and tells which objects that touches.
-    pub(crate) fn undo(&self, tid: Tid, latest: &mut Latest, prepared: &mut Prepared) -> Result<Vec<Oid>> {
+    pub(crate) fn undo(&self, tid: Tid, latest: &mut Latest, prepared: &mut Prepared) -> Result<Vec<Undone>> {
         if self.patience == Patience::Now {
             return Err(StorageError::WouldBlock);
         }
@@ -60,7 +60,8 @@ impl Voter<'_> {
         let (start, header) = self.find(tid)?;
         let end = start + header.len;
         let mut position = start + header.header_len();
-        let (mut oids, mut seen, mut failures) = (Vec::new(), HashSet::new(), Failures::default());
+        let (mut touched, mut places, mut failures) =
+            (Vec::<Undone>::new(), HashMap::new(), Failures::default());
         while position < end {
             let record = self.file.any_record(position, end, Want::Header, self.patience)?;
             let oid = record.header.oid;
@@ -69,19 +70,35 @@ impl Voter<'_> {
             failures.by_oid.remove(&oid);
             let undone = self.undo_record(record, latest.of(oid, prepared))?;
             let body = match &undone {
-                Undone::Failed(why) => {
+                Reversal::Failed(why) => {
                     failures.add(oid, why);
                     continue;
                 }
-                Undone::To(pointer) => Body::Backpointer(*pointer),
-                Undone::Merged(data) => Body::Data(data),
+                Reversal::To(pointer) => Body::Backpointer(*pointer),
+                Reversal::Merged(data) => Body::Data(data),
             };
             prepared.push(oid, None, self.index.get(oid).unwrap_or(0), &body);
-            if seen.insert(oid) {
-                oids.push(oid);
+            let back_to = match undone {
+                Reversal::To(pointer) => self.writer_of(oid, pointer)?,
+                Reversal::Merged(_) | Reversal::Failed(_) => None,
+            };
+            let place = *places.entry(oid).or_insert(touched.len());
+            let of_object = Undone { oid, tid, back_to };
+            match touched.get_mut(place) {
+                Some(earlier) => *earlier = of_object,
+                None => touched.push(of_object),
             }
         }
-        failures.into_result().map(|()| oids)
+        failures.into_result().map(|()| touched)
+    }
+
+    /// The transaction that wrote the data to which a record at `position` leads; `None` if it leads to none.
+    fn writer_of(&self, oid: Oid, position: u64) -> Result<Option<Tid>> {
+        if position == 0 {
+            return Ok(None);
+        }
+        let record = self.file.record(oid, position, self.end, Want::Header, self.patience)?;
+        self.file.writer(record, self.end, self.patience)
     }
 
     /// The transaction, if it is after the last pack.
@@ -103,43 +120,43 @@ impl Voter<'_> {
 
     /// What undoes a record, if the object is as that record left it. `latest` is what the transaction
     /// that undoes has written for the object already.
-    fn undo_record(&self, undone: Record, latest: Option<Written>) -> Result<Undone> {
+    fn undo_record(&self, undone: Record, latest: Option<Written>) -> Result<Reversal> {
         let (oid, position, before) = (undone.header.oid, undone.position, undone.header.prev);
         let tid = undone.header.tid;
         let current = self.index.get(oid).unwrap_or(0);
         let (pointer, data) = match latest {
-            None if current == position => return Ok(Undone::To(before)),
+            None if current == position => return Ok(Reversal::To(before)),
             None => self.pointer_or_data(oid, current)?,
             Some(Written::Data(data)) => (0, Some(data)),
             Some(Written::Backpointer(pointer)) => (pointer, None),
         };
         if pointer == position {
-            return Ok(Undone::To(before));
+            return Ok(Reversal::To(before));
         }
         let Content::Data(data_undone) = self.file.content(undone, self.end, self.patience)? else {
-            return Ok(Undone::Failed("_loadBack() failed"));
+            return Ok(Reversal::Failed("_loadBack() failed"));
         };
         let data = match data {
             None => self.data_at(oid, pointer)?,
             data => data,
         };
         match data {
-            None => Ok(Undone::Failed("_loadBack() failed")),
-            Some(data) if data == data_undone => Ok(Undone::To(before)),
+            None => Ok(Reversal::Failed("_loadBack() failed")),
+            Some(data) if data == data_undone => Ok(Reversal::To(before)),
             Some(data) => self.undo_changed(before, Changed { oid, tid, undone: data_undone, current: data }),
         }
     }
 
     /// The object has changed since: what it was before is merged with what it is now, as if the one and the
     /// other had been made of what is undone.
-    fn undo_changed(&self, before: u64, changed: Changed) -> Result<Undone> {
+    fn undo_changed(&self, before: u64, changed: Changed) -> Result<Reversal> {
         if before == 0 {
             let why = "Can't undo an add transaction followed by conflicting transactions.";
-            return Ok(Undone::Failed(why));
+            return Ok(Reversal::Failed(why));
         }
         let Changed { oid, tid, undone, current } = changed;
         let Some(data_before) = self.data_at(oid, before)? else {
-            return Ok(Undone::Failed("_loadBack() failed for %s"));
+            return Ok(Reversal::Failed("_loadBack() failed for %s"));
         };
         let merged = match self.may_resolve()? {
             true => self.resolve(&ResolveRequest {
@@ -152,7 +169,8 @@ impl Voter<'_> {
             }),
             false => None,
         };
-        Ok(merged.map_or(Undone::Failed("Some data were modified by a later transaction"), Undone::Merged))
+        Ok(merged
+            .map_or(Reversal::Failed("Some data were modified by a later transaction"), Reversal::Merged))
     }
 
     /// Where the record at `position` points for its data, or its data.

@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use zeolith_storage::{ConflictPolicy, Patience, Resolver, Result, StorageError, Write, WriteSet};
+use zeolith_storage::{ConflictPolicy, Patience, Resolver, Result, StorageError, Undone, Write, WriteSet};
 use zeolith_types::{Conflict, Oid, Tid};
 
 /// What a vote is checked against.
@@ -35,7 +35,7 @@ pub(crate) enum Checked {
         /// The objects whose conflicts were resolved, each once.
         resolved: Vec<Oid>,
         /// The objects that an undo touched.
-        undone: Vec<Oid>,
+        undone: Vec<Undone>,
     },
     Conflicts(Vec<Conflict>),
 }
@@ -80,6 +80,7 @@ impl Voter<'_> {
     ) -> Result<Option<Conflict>> {
         match write {
             Write::Store { oid, serial, data } => self.store(*oid, *serial, data, prepared, resolved),
+            Write::StoreBlob { .. } => Err(StorageError::NoBlobs),
             Write::Restore { oid, serial, data, prev_txn } => {
                 self.restore(*oid, *serial, data.as_ref(), *prev_txn, prepared).map(|()| None)
             }

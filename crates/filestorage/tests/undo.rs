@@ -6,7 +6,7 @@
 mod support;
 
 use support::{Database, Folder, delete, noon, set, store};
-use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError, Voted, Write, WriteSet};
+use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError, Undone, Voted, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 const MODIFIED: &str = "Some data were modified by a later transaction";
@@ -44,7 +44,8 @@ fn an_undo_points_back_to_the_data_from_before_it() {
     let voted =
         database.storage.vote(id, set(vec![undo(second)]), ConflictPolicy::Refuse, Patience::Wait).unwrap();
     let both = vec![Oid::new(1), Oid::new(2)];
-    assert_eq!(voted, Voted::Ready { changed: both.clone(), resolved: vec![], undone: both });
+    let undone = both.iter().map(|oid| Undone { oid: *oid, tid: second, back_to: Some(first) }).collect();
+    assert_eq!(voted, Voted::Ready { changed: both, resolved: vec![], undone });
     let third = database.finish(id).unwrap();
     database.storage.publish(third);
 

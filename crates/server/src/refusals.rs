@@ -23,6 +23,11 @@ pub(crate) fn refusal(error: StorageError) -> Refusal {
         StorageError::Quota { .. } => Refusal::Quota(text),
         StorageError::Format(text) => Refusal::FileStorage(text),
         StorageError::Unsupported(text) => Refusal::Attribute(text),
+        StorageError::NoBlobs => Refusal::Type(text),
+        StorageError::NoBlobFile { path, oid, tid } => {
+            Refusal::NoBlobFile { path: path.display().to_string(), oid, tid }
+        }
+        StorageError::BadBlobName(name) => Refusal::Value(name),
         StorageError::Empty(text) => Refusal::Value(text),
         StorageError::Io { source, .. } => Refusal::Os { errno: source.raw_os_error(), text },
         StorageError::WouldBlock

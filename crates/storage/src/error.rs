@@ -49,6 +49,22 @@ pub enum StorageError {
     /// The storage lacks this ability; the text names it as Python would.
     #[error("{0}")]
     Unsupported(String),
+    /// The storage keeps no blobs.
+    #[error("Blobs are not supported")]
+    NoBlobs,
+    /// There is no blob where its record says that one is.
+    #[error("no blob file at {} for {oid} {tid}", path.display())]
+    NoBlobFile {
+        /// Where the file should be.
+        path: PathBuf,
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        tid: Tid,
+    },
+    /// A client named a file that it can't mean; the text is the name.
+    #[error("{0:?} is no name of an uploaded blob")]
+    BadBlobName(String),
     /// An index is empty where an object is needed.
     #[error("{0}")]
     Empty(String),

@@ -9,6 +9,7 @@
 //! chosen elsewhere. `contract` holds the tests that every storage passes; `memory` is the storage
 //! that forgets.
 
+mod blob;
 #[cfg(feature = "contract-tests")]
 #[path = "../tests/contract/mod.rs"]
 pub mod contract;
@@ -18,10 +19,11 @@ mod pack;
 mod resolve;
 mod transaction;
 
+pub use blob::{BlobReader, BlobUpload, Blobs, UploadedBlob};
 pub use error::StorageError;
 pub use pack::{PackOutcome, PackPhase, PackProgress};
 pub use resolve::{BTreesConflict, Disagreement, Resolution, ResolveRequest, Resolver};
-pub use transaction::{ConflictPolicy, TransactionId, Voted, Write, WriteSet};
+pub use transaction::{ConflictPolicy, TransactionId, Undone, Voted, Write, WriteSet};
 
 use bytes::Bytes;
 use std::ops::{ControlFlow, Range};
@@ -157,6 +159,12 @@ pub trait Storage: Send + Sync {
         time: Timestamp,
         report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
     ) -> Result<PackOutcome>;
+
+    /// The blobs, of a storage that keeps some. What another one says is for the client: `Unsupported` names
+    /// the attribute that the reference lacks then, `NoBlobs` is the word of storages that could keep them.
+    fn blobs(&self) -> Result<&dyn Blobs> {
+        Err(StorageError::NoBlobs)
+    }
 
     /// Saves what makes the next start quick, if that is worth the while. Called now and then.
     fn checkpoint(&self) -> Result<()>;

@@ -6,8 +6,8 @@
 mod iterate;
 
 use crate::{
-    Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, Result, Storage, StorageError,
-    TransactionId, TransactionIterator, Voted, Write, WriteSet,
+    Blobs, Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, Result, Storage,
+    StorageError, TransactionId, TransactionIterator, Voted, Write, WriteSet,
 };
 use bytes::Bytes;
 use std::{
@@ -232,6 +232,10 @@ impl Storage for MemoryStorage {
         Err(lacks("pack"))
     }
 
+    fn blobs(&self) -> Result<&dyn Blobs> {
+        Err(lacks("loadBlob"))
+    }
+
     fn checkpoint(&self) -> Result<()> {
         Ok(())
     }
@@ -275,6 +279,7 @@ impl Content {
                         return Err(StorageError::ReadConflict { oid: *oid, committed, read: *serial });
                     }
                 }
+                Write::StoreBlob { .. } => return Err(StorageError::NoBlobs),
                 Write::Restore { .. } => return Err(lacks("restore")),
                 Write::Delete { .. } => return Err(lacks("deleteObject")),
                 Write::Undo { .. } => return Err(lacks("undo")),
@@ -297,7 +302,11 @@ impl Content {
         let info = TransactionInfo { tid, status, user, description, extension };
         let records = writes.writes.into_iter().filter_map(|write| match write {
             Write::Store { oid, data, .. } => Some((oid, data)),
-            Write::Restore { .. } | Write::Delete { .. } | Write::Check { .. } | Write::Undo { .. } => None,
+            Write::StoreBlob { .. }
+            | Write::Restore { .. }
+            | Write::Delete { .. }
+            | Write::Check { .. }
+            | Write::Undo { .. } => None,
         });
         let records = records.collect();
         self.unpublished.push_back(Arc::new(Transaction { info, records }));

@@ -1,5 +1,6 @@
 //! What a client wants written, and what a storage says to it at vote.
 
+use crate::UploadedBlob;
 use bytes::Bytes;
 use zeolith_types::{Conflict, Oid, Tid};
 
@@ -35,6 +36,18 @@ pub enum Write {
         serial: Tid,
         /// The record.
         data: Bytes,
+    },
+    /// A new revision of a blob: a record like any other, and the blob's content. The reference's client
+    /// stores the record before as well, so an object can be stored twice in a transaction.
+    StoreBlob {
+        /// The object.
+        oid: Oid,
+        /// The revision that the client read; of no matter for an object that does not exist yet.
+        serial: Tid,
+        /// The record.
+        data: Bytes,
+        /// The content.
+        blob: UploadedBlob,
     },
     /// A revision copied from another database, without any check.
     Restore {
@@ -74,6 +87,7 @@ impl Write {
     pub const fn oid(&self) -> Option<Oid> {
         match self {
             Self::Store { oid, .. }
+            | Self::StoreBlob { oid, .. }
             | Self::Restore { oid, .. }
             | Self::Delete { oid, .. }
             | Self::Check { oid, .. } => Some(*oid),
@@ -91,6 +105,18 @@ pub enum ConflictPolicy {
     Collect,
 }
 
+/// What an undo does to one object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undone {
+    /// The object.
+    pub oid: Oid,
+    /// The transaction that is undone.
+    pub tid: Tid,
+    /// The transaction whose record the object has again; `None` if it does not exist any more, or has
+    /// got a record that was made of several.
+    pub back_to: Option<Tid>,
+}
+
 /// A vote that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Voted {
@@ -101,7 +127,7 @@ pub enum Voted {
         /// The objects whose conflicts the storage resolved.
         resolved: Vec<Oid>,
         /// The objects that an undo touched.
-        undone: Vec<Oid>,
+        undone: Vec<Undone>,
     },
     /// The client is asked to resolve these, one for each object; the storage has forgotten the transaction.
     Conflicts(Vec<Conflict>),

@@ -131,11 +131,11 @@ impl Session {
         };
         let release = Some(Abandoned { transaction: voted, voted: false });
         let (result, release) = match outcome {
-            Ok(Voted::Ready { changed, resolved, mut undone }) => {
+            Ok(Voted::Ready { changed, resolved, undone }) => {
                 self.set_phase(Phase::Voted { transaction: voted, changed });
                 self.counters.conflicts_resolved.fetch_add(resolved.len() as u64, Relaxed);
-                undone.extend(resolved);
-                (Ok(Reply::Voted(undone)), None)
+                let undone = undone.into_iter().map(|undone| undone.oid);
+                (Ok(Reply::Voted(undone.chain(resolved).collect())), None)
             }
             Ok(Voted::Conflicts(conflicts)) => {
                 self.set_phase(Phase::Collecting);
