@@ -162,6 +162,10 @@ impl DiskFile for FaultyFile {
         self.file.len()
     }
 
+    fn number(&self) -> io::Result<u64> {
+        self.file.number()
+    }
+
     fn allocate(&self, position: u64, len: u64) -> io::Result<Allocation> {
         self.faults.check(Operation::Allocate)?;
         self.file.allocate(position, len)

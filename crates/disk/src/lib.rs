@@ -69,6 +69,10 @@ pub trait DiskFile: Send + Sync {
     /// The length of the file.
     fn len(&self) -> io::Result<u64>;
 
+    /// A number that the file keeps under every name, that a copy of it does not have, and that no other file
+    /// on the disk has at the same time (the number of its inode).
+    fn number(&self) -> io::Result<u64>;
+
     /// Whether the file has no byte.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)

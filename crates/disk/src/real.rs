@@ -11,7 +11,7 @@ use rustix::{
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, IoSlice, IoSliceMut},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::{
         Arc,
@@ -105,6 +105,10 @@ impl DiskFile for RealFile {
         Ok(self.file.metadata()?.len())
     }
 
+    fn number(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.ino())
+    }
+
     fn allocate(&self, position: u64, len: u64) -> io::Result<Allocation> {
         loop {
             match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, position, len) {
@@ -161,6 +165,18 @@ mod tests {
         file.allocate(0, 1 << 20).unwrap();
         assert_eq!(file.len().unwrap(), 0);
         assert!(file.is_empty().unwrap());
+    }
+
+    #[test]
+    fn a_file_keeps_its_number_under_another_name_and_a_copy_has_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let [here, there, copy] = ["here", "there", "copy"].map(|name| folder.path().join(name));
+        let file = RealDisk.open(&here, Access::CreateNew).unwrap();
+        std::fs::copy(&here, &copy).unwrap();
+        RealDisk.rename(&here, &there).unwrap();
+        let number = |path| RealDisk.open(path, Access::Read).unwrap().number().unwrap();
+        assert_eq!(number(&there), file.number().unwrap());
+        assert_ne!(number(&copy), file.number().unwrap());
     }
 
     #[test]

@@ -324,6 +324,11 @@ impl DiskFile for SimFile {
         Ok(state.files.get(&self.file).map_or(0, |content| content.bytes.len() as u64))
     }
 
+    fn number(&self) -> io::Result<u64> {
+        self.disk.lock().alive()?;
+        Ok(self.file)
+    }
+
     fn allocate(&self, position: u64, len: u64) -> io::Result<Allocation> {
         let mut state = self.disk.lock();
         state.alive()?;
