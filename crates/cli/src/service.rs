@@ -71,11 +71,11 @@ pub(crate) fn run(
     // A server that writes nothing leaves no trace of itself either.
     let path = plan.pid_file.as_deref().filter(|_| !plan.server.read_only);
     let _pid_file = path.and_then(PidFile::write);
-    let runtime = Builder::new_multi_thread()
+    // Accepts, listens to signals and keeps timers; connections have threads of their own.
+    let runtime = Builder::new_current_thread()
         .enable_all()
-        .thread_name("zeo-worker")
         .build()
-        .map_err(|error| Failure::System("start worker threads", error))?;
+        .map_err(|error| Failure::System("start an event loop", error))?;
     let end = runtime.block_on(serve(plan, log, ready));
     // Whatever still waits for a disk or a peer has nothing to say any more.
     runtime.shutdown_timeout(Duration::from_secs(1));

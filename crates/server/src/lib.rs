@@ -22,6 +22,7 @@ mod server;
 mod settings;
 mod status;
 mod undo_filter;
+mod workers;
 
 pub use address::Address;
 pub use server::{Server, StartError};

@@ -3,10 +3,11 @@
 use crate::{
     address::{Address, Listener, listen},
     clock::Clock,
-    connection::{Shared, serve},
+    connection::Shared,
     host::{Host, Mail},
     log, packing,
     settings::{NamedStorage, Settings},
+    workers::{Arrival, Socket, Workers},
 };
 use std::{
     collections::BTreeMap,
@@ -31,6 +32,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     acceptors: Vec<JoinHandle<()>>,
     timers: JoinSet<()>,
+    workers: Arc<Workers>,
     hosts: Vec<Arc<Host>>,
     log_writers: Vec<thread::JoinHandle<()>>,
 }
@@ -49,6 +51,9 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The operating system has no more threads or files for us.
+    #[error("can't start the threads that serve connections: {0}")]
+    Workers(io::Error),
     /// A storage can't be read.
     #[error("storage '{name}': {source}")]
     Storage {
@@ -86,16 +91,18 @@ impl Server {
         tracing::info!(target: log::STORAGE_SERVER, "{}", describe(&settings, &hosts));
         let timers = start_timers(&hosts, &settings);
         let hosts_list = hosts.values().cloned().collect();
-        let shared = Arc::new(Shared { settings, hosts });
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let workers = Workers::start(processors, &Arc::new(Shared { settings, hosts }));
+        let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let stop = watch::Sender::new(false);
         let addresses: Vec<String> = listeners.iter().map(Listener::local_address).collect();
         let sessions = Arc::new(AtomicU64::new(0));
         let accept = |listener: Listener| {
             tracing::info!(target: log::PROTOCOL, "listening on {}", listener.local_address());
-            tokio::spawn(accept(listener, Arc::clone(&shared), Arc::clone(&sessions), stop.subscribe()))
+            tokio::spawn(accept(listener, Arc::clone(&workers), Arc::clone(&sessions), stop.subscribe()))
         };
         let acceptors = listeners.into_iter().map(accept).collect();
-        Ok(Self { addresses, stop, acceptors, timers, hosts: hosts_list, log_writers })
+        Ok(Self { addresses, stop, acceptors, timers, workers, hosts: hosts_list, log_writers })
     }
 
     /// The addresses that the server really listens on, with the ports that it was given.
@@ -116,8 +123,12 @@ impl Server {
             let _ = acceptor.await;
         }
         self.timers.shutdown().await;
-        let (hosts, log_writers) = (self.hosts, self.log_writers);
-        let closing = tokio::task::spawn_blocking(move || close(&hosts, log_writers));
+        let (workers, hosts, log_writers) = (self.workers, self.hosts, self.log_writers);
+        let closing = tokio::task::spawn_blocking(move || {
+            let workers = Arc::into_inner(workers).expect("the acceptors, which share it, have ended");
+            workers.stop();
+            close(&hosts, log_writers)
+        });
         let failed = closing.await.unwrap_or_default();
         if failed.is_empty() { Ok(()) } else { Err(failed) }
     }
@@ -142,53 +153,42 @@ fn close(hosts: &[Arc<Host>], log_writers: Vec<thread::JoinHandle<()>>) -> Vec<(
 
 async fn accept(
     listener: Listener,
-    shared: Arc<Shared>,
+    workers: Arc<Workers>,
     sessions: Arc<AtomicU64>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = stop.changed() => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = accept_one(&listener) => {
-                let id = SessionId(sessions.fetch_add(1, Relaxed));
-                let shared = Arc::clone(&shared);
-                match accepted {
-                    Ok(Accepted::Tcp(stream, peer)) => connections.spawn(serve(stream, peer, id, shared)),
-                    Ok(Accepted::Unix(stream, peer)) => connections.spawn(serve(stream, peer, id, shared)),
-                    Err(error) => {
-                        tracing::error!(target: log::PROTOCOL, "can't accept a connection: {error}");
-                        // Out of file descriptors, most likely: trying at once would only burn the processor.
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                        continue;
-                    }
-                };
-            }
+            _ = stop.changed() => return,
+            accepted = accept_one(&listener) => match accepted {
+                Ok((socket, peer)) => {
+                    let id = SessionId(sessions.fetch_add(1, Relaxed));
+                    workers.serve(Arrival { socket, peer, id });
+                }
+                Err(error) => {
+                    tracing::error!(target: log::PROTOCOL, "can't accept a connection: {error}");
+                    // Out of file descriptors, most likely: trying at once would only burn the processor.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
     }
-    drop(listener);
-    connections.shutdown().await;
 }
 
-enum Accepted {
-    Tcp(tokio::net::TcpStream, String),
-    Unix(tokio::net::UnixStream, String),
-}
-
-async fn accept_one(listener: &Listener) -> io::Result<Accepted> {
+/// The next connection, and how its peer is called.
+async fn accept_one(listener: &Listener) -> io::Result<(Socket, String)> {
     match listener {
         Listener::Tcp(listener) => {
             let (stream, peer) = listener.accept().await?;
             // Replies are written whole; waiting for more would only delay them.
             stream.set_nodelay(true)?;
-            Ok(Accepted::Tcp(stream, peer.to_string()))
+            Ok((Socket::Tcp(stream.into_std()?), peer.to_string()))
         }
         Listener::Unix(listener, path) => {
             let (stream, _) = listener.accept().await?;
             let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
             let peer = peer.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-            Ok(Accepted::Unix(stream, format!("{} (process {peer})", path.display())))
+            Ok((Socket::Unix(stream.into_std()?), format!("{} (process {peer})", path.display())))
         }
     }
 }
