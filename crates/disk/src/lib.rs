@@ -2,10 +2,13 @@
 //!
 //! Two object-safe traits: [`Disk`] names files, [`DiskFile`] reads and writes one of them at given
 //! positions. Knows nothing of what is in the files. A simulated disk that loses and tears unsynced
-//! writes fits behind the same traits; `faults` (a feature, for tests) is a disk that fails on demand.
+//! writes fits behind the same traits. For tests there are, as features, `faults`, a disk that fails on demand,
+//! and `memory`, one that has no files.
 
 #[cfg(feature = "faults")]
 pub mod faults;
+#[cfg(feature = "memory")]
+pub mod memory;
 mod real;
 
 pub use real::RealDisk;
