@@ -11,7 +11,7 @@ const RANKS: &[&[&str]] = &[
     &["core", "cache"],
     &["server", "client"],
     &["cli", "python"],
-    &["sim"],
+    &["sim", "hostile"],
 ];
 
 /// Downward arrows that would still let a crate know what it must not know.
