@@ -5,12 +5,12 @@
 
 use crate::{
     file::DataFile,
-    format::{self, NUMBER_LEN, RECORD_HEADER_LEN, TRANSACTION_HEADER_LEN, TransactionHeader},
+    format::{self, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TRANSACTION_HEADER_LEN, TransactionHeader},
     index::Index,
     report::{Finding, Findings, TailTrouble},
     window::Window,
 };
-use zeolith_storage::Result;
+use zeolith_storage::{Patience, Result};
 use zeolith_types::Tid;
 
 /// Where and how a scan ended.
@@ -162,14 +162,24 @@ impl<'a> Scan<'a> {
         if header.version_len != 0 {
             return Err(self.file.corrupt(position, "versions are not supported".into()));
         }
-        let current = self.index.get(header.oid).unwrap_or(0);
-        // A second record of the object in one transaction points to the same record as the first.
-        if current != header.prev && current < transaction {
+        let should = match self.index.get(header.oid).unwrap_or(0) {
+            // A second record of the object in one transaction points to the same record as the first.
+            first if first >= transaction => self.previous(first)?,
+            current => current,
+        };
+        if header.prev != should {
             let (oid, says) = (header.oid, header.prev);
-            self.findings.push(Finding::WrongPrevious { at: position, oid, says, should: current });
+            self.findings.push(Finding::WrongPrevious { at: position, oid, says, should });
         }
         self.index.set(header.oid, position);
         Ok(len)
+    }
+
+    /// What a record says that was already passed; read beside the window, which is not to go back for it.
+    fn previous(&self, position: u64) -> Result<u64> {
+        let mut header = [0; RECORD_HEADER_LEN];
+        self.file.read_exact(&mut header, position, Patience::Wait)?;
+        Ok(RecordHeader::decode(&header).prev)
     }
 }
 

@@ -150,6 +150,26 @@ fn a_wrong_previous_pointer_is_only_reported() {
     assert_eq!(database.tids(), tids);
 }
 
+/// Found by a fuzzer: only the first of them was looked at, so old revisions were lost without a word.
+#[test]
+fn a_wrong_previous_pointer_of_an_objects_second_record_in_a_transaction_is_reported_too() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let old = database.commit(vec![store(1, Tid::ZERO, b"old")]);
+    database.commit(vec![store(1, old, b"first"), store(2, Tid::ZERO, b"other")]);
+    drop(database);
+    let mut bytes = folder.bytes();
+    let previous = 4 + 23;
+    let first = previous + 42 + 3 + 8 + 23;
+    let second = first + 42 + 5;
+    // The other object's record becomes another one of the first object, with no pointer.
+    bytes[second + 7] = 1;
+    folder.put(&bytes);
+    let (_, report) = folder.open();
+    let (at, should) = (second as u64, previous as u64);
+    assert_eq!(report.findings, [Finding::WrongPrevious { at, oid: Oid::new(1), says: 0, should }]);
+}
+
 #[test]
 fn files_that_are_no_database_are_refused_by_name() {
     let folder = Folder::new();
