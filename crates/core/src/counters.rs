@@ -18,6 +18,10 @@ pub struct Counters {
     pub conflicts: AtomicU64,
     /// Conflicts that the storage resolved.
     pub conflicts_resolved: AtomicU64,
+    /// Times that a transaction's records were put aside because of `transaction-memory-max`.
+    pub spills: AtomicU64,
+    /// Transactions given up because of `transaction-size-max`.
+    pub transactions_too_large: AtomicU64,
     /// Transactions begun and not ended.
     pub active_transactions: AtomicU64,
 }

@@ -19,7 +19,9 @@ pub use coordinator::{Coordinator, Expired, Grant, Lock, Now};
 pub use counters::Counters;
 pub use locks::LockSet;
 pub use publication::{Lagged, Publication, PublicationLog, time_away};
-pub use session::{Access, Answer, Caller, CloseReason, Outbox, Read, Session, Step, Verdict, load_reply};
+pub use session::{
+    Access, Answer, Caller, CloseReason, Outbox, Read, Rules, Session, Step, Verdict, load_reply,
+};
 pub use transaction::{Abandoned, VoteRequest};
 
 /// Names a connection; never used twice while the server runs.

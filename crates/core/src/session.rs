@@ -18,7 +18,7 @@ use crate::{
     undo,
 };
 use std::sync::{Arc, atomic::Ordering::Relaxed};
-use zeolith_storage::Write;
+use zeolith_storage::{RecordData, Write};
 use zeolith_types::{Call, Refusal, Reply, Request, Tid, Timestamp};
 
 /// One connection after its hello.
@@ -30,7 +30,19 @@ pub struct Session {
     delivered: Tid,
     transaction: Option<Transaction>,
     counters: Arc<Counters>,
-    collects_conflicts: bool,
+    rules: Rules,
+}
+
+/// What the server's options say of every session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `client-conflict-resolution`: votes answer conflicts for the client to resolve.
+    pub collects_conflicts: bool,
+    /// `transaction-memory-max`: bytes of records that a transaction keeps in memory before they are put
+    /// aside.
+    pub transaction_memory_max: u64,
+    /// `transaction-size-max`: bytes of a transaction beyond which its vote fails.
+    pub transaction_size_max: u64,
 }
 
 /// What a session may do.
@@ -45,17 +57,16 @@ pub enum Access {
 }
 
 impl Session {
-    /// A connection that has said hello. With `collects_conflicts` (the option
-    /// `client-conflict-resolution`) its votes answer conflicts for the client to resolve.
+    /// A connection that has said hello.
     #[must_use]
-    pub fn new(id: SessionId, collects_conflicts: bool) -> Self {
+    pub fn new(id: SessionId, rules: Rules) -> Self {
         Self {
             id,
             access: Access::Unregistered,
             delivered: Tid::ZERO,
             transaction: None,
             counters: Arc::default(),
-            collects_conflicts,
+            rules,
         }
     }
 
@@ -165,9 +176,11 @@ impl Session {
             }
             Request::TpcBegin(start) => return self.begin(to, *start),
             Request::Store { oid, serial, data, id: transaction } => {
+                let data = data.into();
                 return self.write(to, &transaction, Write::Store { oid, serial, data });
             }
             Request::Restore { oid, serial, data, prev_txn, id: transaction } => {
+                let data = data.map(RecordData::Memory);
                 let write = Write::Restore { oid, serial, data, prev_txn };
                 return self.write(to, &transaction, write);
             }

@@ -1,7 +1,8 @@
 //! One client's transaction, from `tpc_begin` to its end.
 
-use crate::{locks::LockSet, session::Caller};
-use zeolith_storage::{TransactionId, Write, WriteSet};
+use crate::{Rules, locks::LockSet, session::Caller};
+use bytes::Bytes;
+use zeolith_storage::{RecordData, TransactionId, Write, WriteSet};
 use zeolith_types::{Oid, Refusal, Tid, TransactionStart, Value};
 
 /// A transaction of a session.
@@ -13,10 +14,25 @@ pub(crate) struct Transaction {
     pub(crate) writes: WriteSet,
     /// Bytes of all records.
     pub(crate) size: u64,
+    /// Bytes of the records that are in memory.
+    in_memory: u64,
+    /// The first of the writes whose records may be in memory.
+    first_in_memory: usize,
     /// What vote must answer because of something that the client said before.
     pub(crate) doom: Option<Refusal>,
     /// How far it is.
     pub(crate) phase: Phase,
+}
+
+/// What became of one more write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// It is remembered.
+    Kept,
+    /// It is remembered, and these records must be put aside: the transaction has too much in memory.
+    MemoryFull(Vec<Bytes>),
+    /// The transaction has become too large: what it wanted is forgotten, and its vote will say so.
+    TooLarge,
 }
 
 /// How far a transaction is. Locks are held from `Voting` on.
@@ -64,20 +80,66 @@ impl Transaction {
             status: start.status,
             writes: Vec::new(),
         };
-        Self { id: start.id, writes, size: 0, doom: None, phase: Phase::Collecting }
+        Self {
+            id: start.id,
+            writes,
+            size: 0,
+            in_memory: 0,
+            first_in_memory: 0,
+            doom: None,
+            phase: Phase::Collecting,
+        }
     }
 
-    pub(crate) fn push(&mut self, write: Write) {
-        self.size += match &write {
-            Write::Store { data, .. }
-            | Write::StoreBlob { data, .. }
-            | Write::Restore { data: Some(data), .. } => data.len() as u64,
-            Write::Restore { data: None, .. }
-            | Write::Delete { .. }
-            | Write::Check { .. }
-            | Write::Undo { .. } => 0,
-        };
+    pub(crate) fn push(&mut self, write: Write, rules: &Rules) -> Pushed {
+        // A transaction that can't be voted for any more takes no more memory either.
+        if self.doom.is_some() {
+            return Pushed::Kept;
+        }
+        let len = record(&write).map_or(0, RecordData::len);
+        self.size += len;
+        self.in_memory += len;
         self.writes.writes.push(write);
+        if self.size + self.writes.writes.len() as u64 * WRITE_SIZE > rules.transaction_size_max {
+            self.give_up(too_large(rules.transaction_size_max));
+            return Pushed::TooLarge;
+        }
+        if self.in_memory > rules.transaction_memory_max {
+            return Pushed::MemoryFull(self.records_in_memory());
+        }
+        Pushed::Kept
+    }
+
+    fn records_in_memory(&self) -> Vec<Bytes> {
+        let records = self.writes.writes[self.first_in_memory..].iter().filter_map(record);
+        let in_memory = |data: &RecordData| match data {
+            RecordData::Memory(bytes) => Some(bytes.clone()),
+            RecordData::Spooled(_) => None,
+        };
+        records.filter_map(in_memory).collect()
+    }
+
+    /// The records that were in memory are elsewhere now: these, in their order.
+    pub(crate) fn put_aside(&mut self, records: Vec<RecordData>) {
+        let mut records = records.into_iter();
+        for write in &mut self.writes.writes[self.first_in_memory..] {
+            if let Write::Store { data, .. }
+            | Write::StoreBlob { data, .. }
+            | Write::Restore { data: Some(data), .. } = write
+                && matches!(data, RecordData::Memory(_))
+            {
+                *data = records.next().expect("every record that was in memory has been put aside");
+            }
+        }
+        self.first_in_memory = self.writes.writes.len();
+        self.in_memory = 0;
+    }
+
+    /// It can't succeed any more: forgets what it wanted; its vote will say why.
+    pub(crate) fn give_up(&mut self, refusal: Refusal) {
+        self.writes.writes = Vec::new();
+        (self.first_in_memory, self.in_memory) = (0, 0);
+        self.doom.get_or_insert(refusal);
     }
 
     /// What its vote must hold.
@@ -110,10 +172,34 @@ impl Transaction {
     }
 }
 
+/// The record that a write brings along.
+const fn record(write: &Write) -> Option<&RecordData> {
+    match write {
+        Write::Store { data, .. }
+        | Write::StoreBlob { data, .. }
+        | Write::Restore { data: Some(data), .. } => Some(data),
+        Write::Restore { data: None, .. }
+        | Write::Delete { .. }
+        | Write::Check { .. }
+        | Write::Undo { .. } => None,
+    }
+}
+
+fn too_large(size_max: u64) -> Refusal {
+    Refusal::Storage(format!(
+        "the transaction is larger than {size_max} bytes; commit in smaller parts, or raise transaction-size-max"
+    ))
+}
+
+/// What a write takes beside its record, about: a transaction of very many empty ones is large, too.
+const WRITE_SIZE: u64 = 200;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
+
+    const RULES: Rules =
+        Rules { collects_conflicts: false, transaction_memory_max: 100, transaction_size_max: 10_000 };
 
     fn transaction(writes: Vec<Write>) -> Transaction {
         let start = TransactionStart {
@@ -125,12 +211,12 @@ mod tests {
             status: b' ',
         };
         let mut transaction = Transaction::begin(start);
-        writes.into_iter().for_each(|write| transaction.push(write));
+        writes.into_iter().for_each(|write| assert_eq!(transaction.push(write, &RULES), Pushed::Kept));
         transaction
     }
 
     fn store(oid: u64, serial: u64) -> Write {
-        Write::Store { oid: Oid::new(oid), serial: Tid::new(serial), data: Bytes::from_static(b"record") }
+        Write::Store { oid: Oid::new(oid), serial: Tid::new(serial), data: "record".into() }
     }
 
     #[test]
@@ -145,6 +231,34 @@ mod tests {
     fn a_commit_that_names_no_existing_object_takes_the_whole_storage() {
         assert_eq!(transaction(vec![store(9, 0), store(8, 0)]).lock_set(), LockSet::WholeStorage);
         assert_eq!(transaction(vec![]).lock_set(), LockSet::Objects(vec![]));
+    }
+
+    #[test]
+    fn what_is_too_much_for_memory_is_put_aside_once_and_in_order() {
+        let mut transaction = transaction(vec![store(1, 1), store(2, 1)]);
+        let large = |oid| Write::Store { oid: Oid::new(oid), serial: Tid::ZERO, data: vec![b'x'; 95].into() };
+        let pushed = transaction.push(large(3), &RULES);
+        let record = Bytes::from_static(b"record");
+        assert_eq!(pushed, Pushed::MemoryFull(vec![record.clone(), record, vec![b'x'; 95].into()]));
+        transaction.put_aside(["a", "b", "c"].map(RecordData::from).to_vec());
+        let kept: Vec<_> = transaction.writes.writes.iter().filter_map(super::record).cloned().collect();
+        assert_eq!(kept, ["a", "b", "c"].map(RecordData::from));
+        assert_eq!(transaction.push(large(4), &RULES), Pushed::Kept);
+        let Pushed::MemoryFull(again) = transaction.push(store(5, 1), &RULES) else {
+            unreachable!("101 bytes are too much")
+        };
+        assert_eq!(again.len(), 2);
+    }
+
+    #[test]
+    fn a_transaction_that_is_too_large_is_forgotten_and_its_vote_says_so() {
+        let check = |oid| Write::Check { oid: Oid::new(oid), serial: Tid::new(1) };
+        let mut transaction = transaction((0..50).map(check).collect());
+        assert_eq!(transaction.push(check(50), &RULES), Pushed::TooLarge);
+        assert!(transaction.writes.writes.is_empty());
+        assert!(matches!(&transaction.doom, Some(Refusal::Storage(why)) if why.contains("10000 bytes")));
+        assert_eq!(transaction.push(check(51), &RULES), Pushed::Kept);
+        assert!(transaction.writes.writes.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use zeolith_core::{
     Abandoned, Answer, CloseReason, Counters, Lock, LockSet, Outbox, Publication, PublicationLog, Read,
-    Session, SessionId, Step, Verdict,
+    Rules, Session, SessionId, Step, Verdict,
 };
 use zeolith_storage::{Found, Load, TransactionId, Voted};
 use zeolith_types::{
@@ -32,9 +32,11 @@ impl Outbox for Heard {
 
 const ME: SessionId = SessionId(1);
 const SOMEBODY: SessionId = SessionId(2);
+const RULES: Rules =
+    Rules { collects_conflicts: false, transaction_memory_max: 1 << 20, transaction_size_max: 1 << 30 };
 
 fn registered(last: u64) -> Session {
-    let mut session = Session::new(ME, false);
+    let mut session = Session::new(ME, RULES);
     session.register(false, false, Tid::new(last), Arc::default()).expect("a writable storage");
     session
 }
@@ -99,7 +101,7 @@ fn answer_of(step: Step) -> Result<Reply, Refusal> {
 
 #[test]
 fn before_register_nothing_else_is_allowed_and_afterwards_register_is_not() {
-    let mut session = Session::new(ME, false);
+    let mut session = Session::new(ME, RULES);
     let step = call(&mut session, 1, Request::LastTransaction);
     assert!(matches!(step, Step::Close(CloseReason::InvalidMethod(name)) if name == "lastTransaction"));
     let mut session = registered(5);
@@ -110,7 +112,7 @@ fn before_register_nothing_else_is_allowed_and_afterwards_register_is_not() {
 
 #[test]
 fn a_read_only_storage_refuses_a_writer_who_may_then_register_to_read() {
-    let mut session = Session::new(ME, false);
+    let mut session = Session::new(ME, RULES);
     let counters: Arc<Counters> = Arc::default();
     assert_eq!(session.register(false, true, Tid::new(5), Arc::clone(&counters)), Err(Refusal::ReadOnly));
     let step = call(&mut session, 2, Request::Register { storage: "1".into(), read_only: true });
@@ -213,7 +215,7 @@ fn a_vote_that_fails_ends_the_transaction_and_releases_its_locks() {
 
 #[test]
 fn a_client_that_resolves_conflicts_votes_again_on_the_whole_log() {
-    let mut session = Session::new(ME, true);
+    let mut session = Session::new(ME, Rules { collects_conflicts: true, ..RULES });
     session.register(false, false, Tid::new(10), Arc::default()).unwrap();
     begin(&mut session, 5);
     store(&mut session, 5, 1, 9);

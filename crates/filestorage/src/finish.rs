@@ -1,15 +1,13 @@
 //! The write side of a storage: votes, finishes in batches, publishes.
 
 use crate::{
+    append::Appender,
     ledger::again,
     prepare::Prepared,
     storage::{FileStorage, State, guard, poisoned, read_only},
     vote::{Checked, Voter},
 };
-use std::{
-    io::{self, IoSlice},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, TransactionId, Voted, WriteSet};
 use zeolith_types::{Tid, Timestamp};
 
@@ -145,11 +143,9 @@ impl FileStorage {
     fn write(&self, batch: &[Placed], start: u64) -> Result<(), Failure> {
         let state = self.state.load();
         let file = &state.file.file;
-        let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(batch.len());
-        for placed in batch {
-            placed.prepared.slices(&mut slices);
-        }
-        if let Err(error) = file.write_all_at(&mut slices, start) {
+        let mut appender = Appender::new(&**file, start);
+        let pieces = batch.iter().try_for_each(|placed| placed.prepared.pieces(|piece| appender.push(piece)));
+        if let Err(error) = pieces.and_then(|()| appender.flush()) {
             return Err(match file.set_len(start) {
                 Ok(()) => Failure::Undone(error),
                 // What was written would stand between this batch and the next.

@@ -4,6 +4,7 @@
 //! without locks, one sync for all transactions that finish together. The layout stands in
 //! `docs/disk-format.md`. Knows nothing of sessions and messages.
 
+mod append;
 mod file;
 mod finish;
 mod format;

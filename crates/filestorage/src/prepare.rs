@@ -1,15 +1,15 @@
 //! A voted transaction as bytes: everything but the tid and the position, which `finish` fills in.
 //!
 //! Small records are gathered in one buffer, large ones stay where they are, so that a large transaction
-//! is not copied on its way to the disk.
+//! is not copied on its way to the disk. Records that were put aside stay there until they are written.
 
 use crate::format::{
     NUMBER_LEN, RECORD_HEADER_LEN, RECORD_PREV, RECORD_TID, RECORD_TRANSACTION, RecordHeader, TEXT_LEN_MAX,
     TRANSACTION_HEADER_LEN, TransactionHeader, u64_at,
 };
 use bytes::Bytes;
-use std::{collections::HashSet, io::IoSlice};
-use zeolith_storage::{Result, StorageError, WriteSet};
+use std::{collections::HashSet, io};
+use zeolith_storage::{RecordData, Result, Spooled, StorageError, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 /// A voted transaction as bytes.
@@ -17,8 +17,8 @@ pub(crate) struct Prepared {
     /// The tid that it brought along.
     pub(crate) tid: Option<Tid>,
     buffer: Vec<u8>,
-    /// Large data, with the place in the buffer before which it belongs.
-    large: Vec<(usize, Bytes)>,
+    /// Data that is large or put aside, with the place in the buffer before which it belongs.
+    large: Vec<(usize, RecordData)>,
     large_len: u64,
     records: Vec<PreparedRecord>,
 }
@@ -34,16 +34,23 @@ struct PreparedRecord {
     tid_open: bool,
 }
 
+/// A stretch of a transaction's bytes.
+#[derive(Clone, Copy)]
+pub(crate) enum Piece<'a> {
+    Here(&'a [u8]),
+    Spooled(&'a Spooled),
+}
+
 /// What a data record holds.
 pub(crate) enum Body<'a> {
-    Data(&'a Bytes),
+    Data(&'a RecordData),
     /// A backpointer, 0 for an object that does not exist any more.
     Backpointer(u64),
 }
 
 /// What a data record of a voted transaction holds.
 pub(crate) enum Written {
-    Data(Bytes),
+    Data(RecordData),
     Backpointer(u64),
 }
 
@@ -70,7 +77,7 @@ impl Prepared {
     /// Adds a record; `tid` only if it has another one than the transaction.
     pub(crate) fn push(&mut self, oid: Oid, tid: Option<Tid>, prev: u64, body: &Body<'_>) {
         let data_len = match body {
-            Body::Data(data) => data.len() as u64,
+            Body::Data(data) => data.len(),
             Body::Backpointer(_) => 0,
         };
         let (in_buffer, in_transaction) = (self.buffer.len(), self.len());
@@ -79,9 +86,9 @@ impl Prepared {
         let header = RecordHeader { oid, tid, prev, transaction: 0, version_len: 0, data_len };
         self.buffer.extend_from_slice(&header.encode());
         match body {
-            Body::Data(data) if data.len() < LARGE => self.buffer.extend_from_slice(data),
+            Body::Data(RecordData::Memory(data)) if data.len() < LARGE => self.buffer.extend_from_slice(data),
             Body::Data(data) => {
-                self.large.push((self.buffer.len(), Bytes::clone(data)));
+                self.large.push((self.buffer.len(), RecordData::clone(data)));
                 self.large_len += data_len;
             }
             Body::Backpointer(pointer) => self.buffer.extend_from_slice(&pointer.to_be_bytes()),
@@ -112,15 +119,18 @@ impl Prepared {
         }
     }
 
-    /// The bytes in order.
-    pub(crate) fn slices<'a>(&'a self, slices: &mut Vec<IoSlice<'a>>) {
+    /// The bytes in order, piece by piece.
+    pub(crate) fn pieces<'a>(&'a self, mut take: impl FnMut(Piece<'a>) -> io::Result<()>) -> io::Result<()> {
         let mut done = 0;
         for (place, data) in &self.large {
-            slices.push(IoSlice::new(&self.buffer[done..*place]));
-            slices.push(IoSlice::new(data));
+            take(Piece::Here(&self.buffer[done..*place]))?;
+            take(match data {
+                RecordData::Memory(data) => Piece::Here(data),
+                RecordData::Spooled(spooled) => Piece::Spooled(spooled),
+            })?;
             done = *place;
         }
-        slices.push(IoSlice::new(&self.buffer[done..]));
+        take(Piece::Here(&self.buffer[done..]))
     }
 
     /// Whether a record points back to data in the file.
@@ -163,11 +173,10 @@ impl Prepared {
         if header.data_len == 0 {
             return Written::Backpointer(u64_at(&self.buffer, body));
         }
-        let data = match self.large.binary_search_by_key(&body, |(place, _)| *place) {
-            Ok(found) if header.data_len >= LARGE as u64 => self.large[found].1.clone(),
-            _ => Bytes::copy_from_slice(&self.buffer[body..body + header.data_len as usize]),
-        };
-        Written::Data(data)
+        Written::Data(match self.large.binary_search_by_key(&body, |(place, _)| *place) {
+            Ok(found) => self.large[found].1.clone(),
+            Err(_) => Bytes::copy_from_slice(&self.buffer[body..body + header.data_len as usize]).into(),
+        })
     }
 
     /// The records with their positions in the transaction, in order.

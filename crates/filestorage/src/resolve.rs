@@ -7,7 +7,9 @@ use crate::{
     vote::Voter,
 };
 use bytes::Bytes;
-use zeolith_storage::{ConflictPolicy, Patience, Resolution, ResolveRequest, Result, StorageError};
+use zeolith_storage::{
+    ConflictPolicy, Patience, RecordData, Resolution, ResolveRequest, Result, StorageError,
+};
 use zeolith_types::{Oid, Tid};
 
 impl Voter<'_> {
@@ -18,7 +20,7 @@ impl Voter<'_> {
         oid: Oid,
         read: Tid,
         current: &Record,
-        new: &Bytes,
+        new: &RecordData,
     ) -> Result<Option<Bytes>> {
         if !self.may_resolve()? {
             return Ok(None);
@@ -26,7 +28,7 @@ impl Voter<'_> {
         let committed_tid = current.header.tid;
         let Some(old) = self.data_of(current, read)? else { return Ok(None) };
         let Some(committed) = self.data_of(current, committed_tid)? else { return Ok(None) };
-        let (old, committed) = (&old, &committed);
+        let (old, committed, new) = (&old, &committed, &new.bytes(self.patience)?);
         Ok(self.resolve(&ResolveRequest { oid, committed_tid, read_tid: read, old, committed, new }))
     }
 

@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::collections::HashMap;
-use zeolith_storage::{Patience, ResolveRequest, Result, StorageError, Undone};
+use zeolith_storage::{Patience, RecordData, ResolveRequest, Result, StorageError, Undone};
 use zeolith_types::{Oid, Tid};
 
 /// The last record that the transaction itself has for each object, so far.
@@ -27,7 +27,7 @@ enum Reversal {
     /// The object gets a record that points there; 0 if it is not to exist.
     To(u64),
     /// The object gets a record of its own, which keeps what others have changed since.
-    Merged(Bytes),
+    Merged(RecordData),
     /// It stands in the way, in the words of the reference.
     Failed(&'static str),
 }
@@ -127,7 +127,7 @@ impl Voter<'_> {
         let (pointer, data) = match latest {
             None if current == position => return Ok(Reversal::To(before)),
             None => self.pointer_or_data(oid, current)?,
-            Some(Written::Data(data)) => (0, Some(data)),
+            Some(Written::Data(data)) => (0, Some(data.bytes(self.patience)?)),
             Some(Written::Backpointer(pointer)) => (pointer, None),
         };
         if pointer == position {
@@ -169,8 +169,8 @@ impl Voter<'_> {
             }),
             false => None,
         };
-        Ok(merged
-            .map_or(Reversal::Failed("Some data were modified by a later transaction"), Reversal::Merged))
+        let why = "Some data were modified by a later transaction";
+        Ok(merged.map_or(Reversal::Failed(why), |data| Reversal::Merged(data.into())))
     }
 
     /// Where the record at `position` points for its data, or its data.

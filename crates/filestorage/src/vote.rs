@@ -11,7 +11,9 @@ use crate::{
 };
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use zeolith_storage::{ConflictPolicy, Patience, Resolver, Result, StorageError, Undone, Write, WriteSet};
+use zeolith_storage::{
+    ConflictPolicy, Patience, RecordData, Resolver, Result, StorageError, Undone, Write, WriteSet,
+};
 use zeolith_types::{Conflict, Oid, Tid};
 
 /// What a vote is checked against.
@@ -94,7 +96,7 @@ impl Voter<'_> {
         &self,
         oid: Oid,
         serial: Tid,
-        data: &Bytes,
+        data: &RecordData,
         prepared: &mut Prepared,
         resolved: &mut BTreeSet<Oid>,
     ) -> Result<Option<Conflict>> {
@@ -103,10 +105,11 @@ impl Voter<'_> {
         if let Some(current) = &current
             && current.header.tid != serial
         {
-            merged = self.resolve_store(oid, serial, current, data)?;
+            merged = self.resolve_store(oid, serial, current, data)?.map(RecordData::from);
             if merged.is_none() {
                 let committed = current.header.tid;
-                return Ok(Some(Conflict { oid, committed, read: serial, data: data.clone() }));
+                let data = data.bytes(self.patience)?;
+                return Ok(Some(Conflict { oid, committed, read: serial, data }));
             }
             resolved.insert(oid);
         }
@@ -149,7 +152,7 @@ impl Voter<'_> {
         &self,
         oid: Oid,
         serial: Tid,
-        data: Option<&Bytes>,
+        data: Option<&RecordData>,
         prev_txn: Option<Tid>,
         prepared: &mut Prepared,
     ) -> Result<()> {
@@ -170,13 +173,16 @@ impl Voter<'_> {
     }
 
     /// Where the record of transaction `tid` is, if it holds the same data.
-    fn twin(&self, current: Record, tid: Tid, data: Option<&Bytes>) -> Result<Option<u64>> {
+    fn twin(&self, current: Record, tid: Tid, data: Option<&RecordData>) -> Result<Option<u64>> {
         let mut next = Some(current);
         while let Some(record) = next {
             if record.header.tid == tid {
                 let position = record.position;
                 let same = match self.file.content(record, self.end, self.patience)? {
-                    Content::Data(old) => Some(&old) == data,
+                    Content::Data(old) => match data {
+                        Some(data) if data.len() == old.len() as u64 => data.bytes(self.patience)? == old,
+                        _ => false,
+                    },
                     Content::Gone => data.is_none(),
                 };
                 return Ok(same.then_some(position));

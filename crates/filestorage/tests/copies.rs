@@ -15,7 +15,7 @@ fn copy(from: &Database, to: &Database) {
         let mut records = transactions.records().unwrap();
         while let Some(record) = records.next_record().unwrap() {
             let (oid, serial, data, prev_txn) = (record.oid, record.tid, record.data, record.data_txn);
-            writes.push(Write::Restore { oid, serial, data, prev_txn });
+            writes.push(Write::Restore { oid, serial, data: data.map(Into::into), prev_txn });
         }
         let (user, description, extension) = (info.user, info.description, info.extension);
         let (tid, status) = (Some(info.tid), info.status);

@@ -21,7 +21,7 @@ fn the_first_transaction_looks_as_zodb_writes_it() {
     let data = bytes::Bytes::from(vec![b'r'; 64]);
     let writes = WriteSet {
         description: "initial database creation".into(),
-        writes: vec![Write::Store { oid: Oid::ZERO, serial: Tid::ZERO, data: data.clone() }],
+        writes: vec![Write::Store { oid: Oid::ZERO, serial: Tid::ZERO, data: data.clone().into() }],
         ..WriteSet::default()
     };
     let id = TransactionId(1);

@@ -139,7 +139,7 @@ fn commit(input: &[u8]) {
     let id = TransactionId(UNDO_ENTRIES);
     let oid = storage.new_oids(1).pop().expect("there is always another oid");
     let data = Bytes::from_static(b"a new record");
-    let store = Write::Store { oid, serial: Tid::ZERO, data: data.clone() };
+    let store = Write::Store { oid, serial: Tid::ZERO, data: data.clone().into() };
     let writes = WriteSet { writes: vec![store], ..WriteSet::default() };
     let last = storage.last_transaction();
     if damage(storage.vote(id, writes, ConflictPolicy::Refuse, Patience::Wait)).is_none() {

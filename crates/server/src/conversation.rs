@@ -15,6 +15,7 @@ use crate::{
     log_writer::Finish,
     output::Output,
     packing,
+    spool::PutAside,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
-use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Session, SessionId, Step};
+use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Rules, Session, SessionId, Step};
 use zeolith_types::{Refusal, Reply, Tid};
 use zeolith_wire::{Encoding, Incoming};
 
@@ -37,6 +38,7 @@ pub(crate) struct Conversation {
     pub(crate) published_to: Option<watch::Receiver<Tid>>,
     pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
     iterators: Iterators,
+    put_aside: PutAside,
     pub(crate) slow_loads: JoinSet<SlowLoad>,
 }
 
@@ -47,8 +49,13 @@ impl Conversation {
     }
 
     pub(crate) fn new(id: SessionId, peer: String, encoding: Encoding, shared: Arc<Shared>) -> Self {
+        let rules = Rules {
+            collects_conflicts: shared.settings.client_conflict_resolution,
+            transaction_memory_max: shared.settings.transaction_memory_max,
+            transaction_size_max: shared.settings.transaction_size_max,
+        };
         Self {
-            session: Session::new(id, shared.settings.client_conflict_resolution),
+            session: Session::new(id, rules),
             encoding,
             label: peer.clone(),
             peer,
@@ -57,6 +64,7 @@ impl Conversation {
             published_to: None,
             mailbox: mpsc::unbounded_channel(),
             iterators: Iterators::default(),
+            put_aside: PutAside::default(),
             slow_loads: JoinSet::new(),
         }
     }
@@ -114,6 +122,10 @@ impl Conversation {
                     host.finish(Finish { session: self.session.id(), transaction, changed });
                 }
                 Ok(None)
+            }
+            Step::PutAside(to, records) => {
+                let aside = std::mem::take(&mut self.put_aside);
+                Ok(Some(Job::PutAside(to, records, aside, self.shared.settings.temporary_directory.clone())))
             }
             Step::Abort(to, abandoned) => {
                 if let (Some(host), Some(abandoned)) = (&self.host, abandoned) {

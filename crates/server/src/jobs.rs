@@ -1,11 +1,12 @@
 //! Work that may wait for the disk: done on the blocking pool, so that it never keeps a connection task
 //! of somebody else waiting.
 
-use crate::{host::Host, refusals::refusal, undo_filter};
-use std::sync::Arc;
+use crate::{host::Host, refusals::refusal, spool::PutAside, undo_filter};
+use bytes::Bytes;
+use std::{path::PathBuf, sync::Arc};
 use zeolith_core::{Caller, Read, VoteRequest};
 use zeolith_storage::{
-    ConflictPolicy, Load, Patience, RecordIterator, Storage, StorageError, TransactionId,
+    ConflictPolicy, Load, Patience, RecordData, RecordIterator, Storage, StorageError, TransactionId,
     TransactionIterator, Voted,
 };
 use zeolith_types::{Oid, RecordInfo, Refusal, Reply, Tid, TransactionInfo, UndoEntry};
@@ -16,6 +17,8 @@ pub(crate) enum Job {
     Read(Caller, Read),
     /// A vote that is large or needs bytes that are not in memory.
     Vote(VoteRequest, ConflictPolicy),
+    /// Writing records into a temporary file.
+    PutAside(Caller, Vec<Bytes>, PutAside, PathBuf),
     /// Opening an iterator.
     Iterate(Caller, Option<Tid>, Option<Tid>),
     /// The next transaction of an iterator.
@@ -30,6 +33,7 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     Read(Caller, Result<Reply, Refusal>),
     Voted(TransactionId, Result<Voted, Refusal>),
+    PutAside(Caller, PutAside, Result<Vec<RecordData>, Refusal>),
     Iterating(Caller, Result<Box<dyn TransactionIterator>, Refusal>),
     Transaction(Caller, i128, Box<dyn TransactionIterator>, Result<Option<TransactionInfo>, Refusal>),
     Records(Caller, i128, Tid, Box<dyn TransactionIterator>, Result<Box<dyn RecordIterator>, Refusal>),
@@ -48,6 +52,10 @@ impl Job {
             Self::Vote(request, policy) => {
                 let voted = storage.vote(request.transaction, request.writes, policy, Patience::Wait);
                 Done::Voted(request.transaction, voted.map_err(refusal))
+            }
+            Self::PutAside(caller, records, mut aside, directory) => {
+                let kept = aside.put(&records, &directory).map_err(refusal);
+                Done::PutAside(caller, aside, kept)
             }
             Self::Iterate(caller, start, stop) => {
                 Done::Iterating(caller, storage.iterate(start, stop).map_err(refusal))

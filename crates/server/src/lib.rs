@@ -20,6 +20,7 @@ mod pipe;
 mod refusals;
 mod server;
 mod settings;
+mod spool;
 mod status;
 mod undo_filter;
 mod workers;

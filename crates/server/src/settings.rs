@@ -1,6 +1,6 @@
 //! What a server is told when it starts.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 use zeolith_storage::Storage;
 
 /// The options of a server; names and defaults are those of the `<zeo>` section where it has them.
@@ -25,6 +25,13 @@ pub struct Settings {
     pub hello_timeout: Duration,
     /// `frame-timeout`: how long a message that has begun may stand still.
     pub frame_timeout: Duration,
+    /// `transaction-memory-max`: records of one transaction that are kept in memory; more are put aside in a
+    /// temporary file. Bytes.
+    pub transaction_memory_max: u64,
+    /// `transaction-size-max`: a larger transaction is refused at vote. Bytes.
+    pub transaction_size_max: u64,
+    /// `temporary-directory`: where records are put aside.
+    pub temporary_directory: PathBuf,
     /// How often a storage is asked to save what makes its next start quick.
     pub checkpoint_interval: Duration,
 }
@@ -41,6 +48,9 @@ impl Default for Settings {
             frame_size_max: zeolith_wire::FRAME_SIZE_MAX,
             hello_timeout: Duration::from_secs(30),
             frame_timeout: Duration::from_secs(60),
+            transaction_memory_max: 16 << 20,
+            transaction_size_max: 16 << 30,
+            temporary_directory: std::env::temp_dir(),
             checkpoint_interval: Duration::from_secs(300),
         }
     }

@@ -4,7 +4,7 @@
 use crate::checks::{Checks, Invariant};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use zeolith_storage::{Found, Load, Patience, Storage, Write, WriteSet};
+use zeolith_storage::{Found, Load, Patience, RecordData, Storage, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 /// The objects of a commit, with their records; `None` is a deletion.
@@ -186,9 +186,10 @@ fn known(start: Tid, end: Option<Tid>, data: &Option<Bytes>) -> Known {
 
 /// What a transaction does to objects; its checks do nothing.
 pub(crate) fn changes(writes: &WriteSet) -> Changes {
+    let read = |data: &RecordData| data.bytes(Patience::Wait).expect("what a client sent can be read");
     let of_write = |write: &Write| match write {
-        Write::Store { oid, data, .. } => Some((*oid, Some(data.clone()))),
-        Write::Restore { oid, data, .. } => Some((*oid, data.clone())),
+        Write::Store { oid, data, .. } => Some((*oid, Some(read(data)))),
+        Write::Restore { oid, data, .. } => Some((*oid, data.as_ref().map(read))),
         Write::Delete { oid, .. } => Some((*oid, None)),
         // Checks change nothing, and simulated clients do nothing else.
         _ => None,

@@ -2,6 +2,7 @@
 
 use crate::{Options, disk::Crash, random::Random, schedule::Micros};
 use std::time::Duration;
+use zeolith_core::Rules;
 
 /// The choices that stand for a whole run.
 #[derive(Clone, Debug)]
@@ -57,6 +58,19 @@ impl Plan {
             crashes,
             record_max: random.pick(&[40, 40, 700, 3_000]),
             unruly: random.pick(&[0, 20, 60, 150]),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            collects_conflicts: self.resolves,
+            // Where records are large all of them are put aside, else some, or none.
+            transaction_memory_max: match self.record_max {
+                3_000.. => 0,
+                700.. => 300,
+                _ => 1 << 20,
+            },
+            transaction_size_max: 1 << 30,
         }
     }
 }

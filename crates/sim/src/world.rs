@@ -114,7 +114,7 @@ impl World {
         let store = |number| Write::Store {
             oid: Oid::new(number),
             serial: Tid::ZERO,
-            data: Bytes::from(format!("first record of {number}")),
+            data: Bytes::from(format!("first record of {number}")).into(),
         };
         let writes = (0..self.context.plan.objects).map(store).collect();
         let writes =

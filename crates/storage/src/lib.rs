@@ -13,6 +13,7 @@ mod blob;
 #[cfg(feature = "contract-tests")]
 #[path = "../tests/contract/mod.rs"]
 pub mod contract;
+mod data;
 mod error;
 pub mod memory;
 mod pack;
@@ -20,6 +21,7 @@ mod resolve;
 mod transaction;
 
 pub use blob::{BlobReader, BlobUpload, Blobs, UploadedBlob};
+pub use data::{RecordData, Spool, Spooled};
 pub use error::StorageError;
 pub use pack::{PackOutcome, PackPhase, PackProgress};
 pub use resolve::{BTreesConflict, Disagreement, Resolution, ResolveRequest, Resolver};

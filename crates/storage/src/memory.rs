@@ -6,8 +6,8 @@
 mod iterate;
 
 use crate::{
-    Blobs, Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, Result, Storage,
-    StorageError, TransactionId, TransactionIterator, Voted, Write, WriteSet,
+    Blobs, Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, RecordData, Result,
+    Storage, StorageError, TransactionId, TransactionIterator, Voted, Write, WriteSet,
 };
 use bytes::Bytes;
 use std::{
@@ -186,10 +186,15 @@ impl Storage for MemoryStorage {
     fn vote(
         &self,
         id: TransactionId,
-        writes: WriteSet,
+        mut writes: WriteSet,
         policy: ConflictPolicy,
-        _: Patience,
+        patience: Patience,
     ) -> Result<Voted> {
+        for write in &mut writes.writes {
+            if let Write::Store { data, .. } = write {
+                *data = data.bytes(patience)?.into();
+            }
+        }
         let mut content = self.write();
         let conflicts = content.check(&writes)?;
         if let Some(first) = conflicts.first() {
@@ -270,7 +275,8 @@ impl Content {
                 Write::Store { oid, serial, data } => {
                     conflicts.retain(|conflict| conflict.oid != *oid);
                     if let Some(committed) = self.current_tid(*oid).filter(|committed| committed != serial) {
-                        conflicts.push(Conflict { oid: *oid, committed, read: *serial, data: data.clone() });
+                        let data = data.bytes(Patience::Wait)?;
+                        conflicts.push(Conflict { oid: *oid, committed, read: *serial, data });
                     }
                 }
                 Write::Check { oid, serial } => {
@@ -301,8 +307,10 @@ impl Content {
         let WriteSet { user, description, extension, .. } = writes;
         let info = TransactionInfo { tid, status, user, description, extension };
         let records = writes.writes.into_iter().filter_map(|write| match write {
-            Write::Store { oid, data, .. } => Some((oid, data)),
-            Write::StoreBlob { .. }
+            Write::Store { oid, data: RecordData::Memory(data), .. } => Some((oid, data)),
+            // What was put aside was brought into memory at the vote.
+            Write::Store { .. }
+            | Write::StoreBlob { .. }
             | Write::Restore { .. }
             | Write::Delete { .. }
             | Write::Check { .. }

@@ -1,6 +1,6 @@
 //! What a client wants written, and what a storage says to it at vote.
 
-use crate::UploadedBlob;
+use crate::{RecordData, UploadedBlob};
 use bytes::Bytes;
 use zeolith_types::{Conflict, Oid, Tid};
 
@@ -35,7 +35,7 @@ pub enum Write {
         /// The revision that the client read; of no matter for an object that does not exist yet.
         serial: Tid,
         /// The record.
-        data: Bytes,
+        data: RecordData,
     },
     /// A new revision of a blob: a record like any other, and the blob's content. The reference's client
     /// stores the record before as well, so an object can be stored twice in a transaction.
@@ -45,7 +45,7 @@ pub enum Write {
         /// The revision that the client read; of no matter for an object that does not exist yet.
         serial: Tid,
         /// The record.
-        data: Bytes,
+        data: RecordData,
         /// The content.
         blob: UploadedBlob,
     },
@@ -56,7 +56,7 @@ pub enum Write {
         /// The tid of this very revision.
         serial: Tid,
         /// The record; `None`: the object does not exist from here on.
-        data: Option<Bytes>,
+        data: Option<RecordData>,
         /// A transaction whose record of this object is the same, if known.
         prev_txn: Option<Tid>,
     },

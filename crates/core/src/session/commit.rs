@@ -4,11 +4,11 @@ use super::Session;
 use crate::{
     Lock,
     session::step::{Answer, Caller, Step, Verdict},
-    transaction::{Abandoned, Phase, Transaction, VoteRequest},
+    transaction::{Abandoned, Phase, Pushed, Transaction, VoteRequest},
     undo,
 };
 use std::sync::atomic::Ordering::Relaxed;
-use zeolith_storage::{TransactionId, Voted, Write};
+use zeolith_storage::{RecordData, TransactionId, Voted, Write};
 use zeolith_types::{Refusal, Reply, TransactionStart, Value};
 
 impl Session {
@@ -49,24 +49,51 @@ impl Session {
 
     pub(super) fn write(&mut self, to: Caller, given: &Value, write: Write) -> Step {
         let counts = !matches!(write, Write::Check { .. });
-        match self.collecting(given) {
-            Ok(open) => open.push(write),
+        let rules = self.rules;
+        let pushed = match self.collecting(given) {
+            Ok(open) => open.push(write, &rules),
             Err(refusal) => return to.refuse(refusal),
-        }
+        };
         if counts {
             self.counters.stores.fetch_add(1, Relaxed);
         }
-        to.done()
+        match pushed {
+            Pushed::Kept => to.done(),
+            Pushed::MemoryFull(records) => Step::PutAside(to, records),
+            Pushed::TooLarge => {
+                self.counters.transactions_too_large.fetch_add(1, Relaxed);
+                to.done()
+            }
+        }
+    }
+
+    /// What became of [`Step::PutAside`]: where the records are now, in their order. A failure fails the vote.
+    pub fn put_aside(&mut self, to: Caller, outcome: Result<Vec<RecordData>, Refusal>) -> Option<Answer> {
+        if let Some(open) = &mut self.transaction {
+            match outcome {
+                Ok(records) => {
+                    self.counters.spills.fetch_add(1, Relaxed);
+                    open.put_aside(records);
+                }
+                Err(refusal) => open.give_up(refusal),
+            }
+        }
+        (!to.one_way).then_some(Answer { to, result: Ok(Reply::None) })
     }
 
     /// A name that names no transaction fails the vote, not the call, which nobody waits for.
     pub(super) fn undo(&mut self, to: Caller, given: &Value, undone: &[u8]) -> Step {
+        let rules = self.rules;
         let open = match self.collecting(given) {
             Ok(open) => open,
             Err(refusal) => return to.refuse(refusal),
         };
         match undo::named(undone) {
-            Ok(tid) => open.push(Write::Undo { tid }),
+            Ok(tid) => {
+                if open.push(Write::Undo { tid }, &rules) == Pushed::TooLarge {
+                    self.counters.transactions_too_large.fetch_add(1, Relaxed);
+                }
+            }
             Err(refusal) => {
                 open.doom.get_or_insert(refusal);
             }
@@ -111,8 +138,11 @@ impl Session {
             _ => return None,
         };
         // With client-side resolution the same log is voted on again, with more stores at its end.
-        let writes =
-            if self.collects_conflicts { open.writes.clone() } else { std::mem::take(&mut open.writes) };
+        let writes = if self.rules.collects_conflicts {
+            open.writes.clone()
+        } else {
+            std::mem::take(&mut open.writes)
+        };
         open.phase = Phase::Voting { call, transaction: granted };
         Some(VoteRequest { transaction: granted, writes, size: open.size })
     }

@@ -1,6 +1,7 @@
 //! What becomes of a call: steps for the shell, answers for callers, reasons to close.
 
 use crate::{Lagged, LockSet, transaction::Abandoned};
+use bytes::Bytes;
 use std::ops::Range;
 use zeolith_storage::TransactionId;
 use zeolith_types::{MessageId, Oid, Refusal, Reply, Tid, Timestamp, Value};
@@ -65,6 +66,8 @@ pub enum Step {
         /// Whether the answer waits for the end.
         wait: bool,
     },
+    /// Put these records aside, then [`Session::put_aside`].
+    PutAside(Caller, Vec<Bytes>),
     /// Clean up what was abandoned, if anything, then answer `None`.
     Abort(Caller, Option<Abandoned>),
     /// Close the connection.

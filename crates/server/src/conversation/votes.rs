@@ -50,6 +50,11 @@ impl Conversation {
                 }
                 return answer.map_or(Ok(()), |answer| self.answer(answer, out));
             }
+            Done::PutAside(to, aside, kept) => {
+                self.put_aside = aside;
+                let answer = self.session.put_aside(to, kept);
+                return answer.map_or(Ok(()), |answer| self.answer(answer, out));
+            }
             Done::Iterating(to, iterator) => {
                 let id = iterator.and_then(|iterator| self.iterators.add_transactions(iterator));
                 (to, id.map(Reply::IteratorId))

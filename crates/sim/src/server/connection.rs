@@ -66,7 +66,7 @@ impl Connection {
         let announced = if plan.msgpack { Encoding::Msgpack } else { Encoding::Pickle };
         Self {
             id,
-            session: Session::new(id, plan.resolves),
+            session: Session::new(id, plan.rules()),
             encoding: None,
             is_registered: false,
             socket: Vec::new(),
@@ -276,6 +276,11 @@ impl Server {
                 self.finish(Finish { session: connection.id, transaction, changed }, context);
                 Ok(())
             }
+            Step::PutAside(to, records) => {
+                connection.is_busy = true;
+                self.ask(connection.id, Question::PutAside(to, records), context);
+                Ok(())
+            }
             // No simulated client packs.
             Step::Pack { to, .. } => self.answer(connection, Answer { to, result: Ok(Reply::None) }),
             Step::Abort(to, abandoned) => {
@@ -420,6 +425,10 @@ impl Server {
                 if let Some(release) = release {
                     self.release(release, context);
                 }
+                answer.map_or(Ok(()), |answer| self.answer(connection, answer))
+            }
+            Done::PutAside(to, kept) => {
+                let answer = connection.session.put_aside(to, kept);
                 answer.map_or(Ok(()), |answer| self.answer(connection, answer))
             }
         }

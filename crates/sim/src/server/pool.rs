@@ -2,9 +2,17 @@
 
 use super::{Server, outbox::refusal};
 use crate::{context::Context, schedule::Event};
+use bytes::Bytes;
+use std::{
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+};
 use zeolith_core::{Caller, Read, SessionId, VoteRequest};
 use zeolith_filestorage::FileStorage;
-use zeolith_storage::{ConflictPolicy, Load, Patience, Storage, StorageError, TransactionId, Voted};
+use zeolith_storage::{
+    ConflictPolicy, Load, Patience, RecordData, Spool, Spooled, Storage, StorageError, TransactionId, Voted,
+};
 use zeolith_types::{Oid, Refusal, Reply, Tid};
 
 /// What a connection wants to know, until it is answered.
@@ -12,6 +20,7 @@ pub(super) enum Question {
     Load(Caller, Oid, Tid),
     Read(Caller, Read),
     Vote(VoteRequest, ConflictPolicy),
+    PutAside(Caller, Vec<Bytes>),
     Answered(Done),
 }
 
@@ -20,6 +29,7 @@ pub(super) enum Done {
     Load(SlowLoad),
     Read(Caller, Result<Reply, Refusal>),
     Voted(TransactionId, Result<Voted, Refusal>),
+    PutAside(Caller, Result<Vec<RecordData>, Refusal>),
 }
 
 /// A load that may come late.
@@ -59,6 +69,7 @@ impl Server {
                 }
                 Done::Voted(id, voted)
             }
+            Question::PutAside(caller, records) => Done::PutAside(caller, Ok(put_aside(&records))),
             Question::Answered(done) => done,
         };
         self.questions.insert(number, (session, Question::Answered(done)));
@@ -74,6 +85,32 @@ impl Server {
             self.wake(session, context);
         }
     }
+}
+
+/// What is put aside, without a disk that could fail.
+struct Aside(Vec<u8>);
+
+impl Spool for Aside {
+    fn read_exact_at(&self, mut buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let rest = usize::try_from(position).ok().and_then(|position| self.0.get(position..));
+        let rest = rest.and_then(|rest| rest.get(..buffer.len())).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.write_all(rest)
+    }
+
+    fn place(&self) -> &Path {
+        Path::new("aside")
+    }
+}
+
+fn put_aside(records: &[Bytes]) -> Vec<RecordData> {
+    let spool: Arc<dyn Spool> = Arc::new(Aside(records.concat()));
+    let mut end = 0;
+    let place = |record: &Bytes| {
+        let position = end;
+        end += record.len() as u64;
+        RecordData::Spooled(Spooled::new(Arc::clone(&spool), position, record.len() as u32))
+    };
+    records.iter().map(place).collect()
 }
 
 /// The reads that are a single question to the storage.

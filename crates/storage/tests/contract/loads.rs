@@ -1,8 +1,9 @@
 //! What loads give.
 
 use super::{Subject, after, revision, store};
-use crate::{Found, Patience, StorageError, Write};
+use crate::{Found, Patience, RecordData, Spool, Spooled, StorageError, Write};
 use bytes::Bytes;
+use std::{io, path::Path, sync::Arc};
 use zeolith_types::{Oid, Tid};
 
 /// Each bound selects its revision, with the tid that ended it.
@@ -58,6 +59,42 @@ pub fn history_goes_from_the_newest_backwards(subject: &Subject) {
     assert!(matches!(unknown, Err(StorageError::NoObject(_))));
 }
 
+/// Some records in memory, some put aside, small and large, before and after each other.
+pub fn records_that_were_put_aside_come_back_whole(subject: &Subject) {
+    let sizes = [10, 3_000_000, 1, 20_000, 2 << 20, 5, 70_000, 1 << 20, 16_384, 40, 1_048_575];
+    let record = |number: usize| vec![number as u8; sizes[number]];
+    let all: Vec<u8> = (0..sizes.len()).flat_map(record).collect();
+    let spool: Arc<dyn Spool> = Arc::new(Memory(all));
+    let mut position = 0;
+    let mut writes = Vec::new();
+    for (number, size) in sizes.iter().enumerate() {
+        let spooled = Spooled::new(Arc::clone(&spool), position, *size as u32);
+        let data = if number % 4 == 3 { record(number).into() } else { RecordData::Spooled(spooled) };
+        position += *size as u64;
+        writes.push(Write::Store { oid: Oid::new(number as u64), serial: Tid::ZERO, data });
+    }
+    subject.commit(writes);
+    for (number, size) in sizes.iter().enumerate() {
+        let stored = subject.current(Oid::new(number as u64)).map(Vec::from);
+        assert!(stored == Some(record(number)), "record {number} of {size} bytes");
+    }
+}
+
+/// A spool that is none.
+struct Memory(Vec<u8>);
+
+impl Spool for Memory {
+    fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> io::Result<()> {
+        let position = position as usize;
+        buffer.copy_from_slice(&self.0[position..position + buffer.len()]);
+        Ok(())
+    }
+
+    fn place(&self) -> &Path {
+        Path::new("memory")
+    }
+}
+
 /// From one byte to several megabytes, in one transaction.
 pub fn a_record_of_any_size_comes_back_whole(subject: &Subject) {
     let sizes = [1, 41, 981, 982, 983, 4053, 4054, 4055, 16_383, 16_384, 70_000, 3_000_000];
@@ -65,7 +102,7 @@ pub fn a_record_of_any_size_comes_back_whole(subject: &Subject) {
     let writes = sizes.iter().enumerate().map(|(oid, size)| Write::Store {
         oid: Oid::new(oid as u64),
         serial: Tid::ZERO,
-        data: record(*size),
+        data: record(*size).into(),
     });
     subject.commit(writes.collect());
     for (oid, size) in sizes.iter().enumerate() {

@@ -82,7 +82,8 @@ macro_rules! contract_tests {
             an_unknown_object_is_not_one_without_old_revisions,
             a_serial_names_one_revision,
             history_goes_from_the_newest_backwards,
-            a_record_of_any_size_comes_back_whole);
+            a_record_of_any_size_comes_back_whole,
+            records_that_were_put_aside_come_back_whole);
         $crate::contract_tests!(@ $subject, votes:
             a_store_on_an_old_revision_conflicts,
             all_conflicts_are_collected_when_asked_for,
@@ -125,7 +126,7 @@ fn noon() -> Timestamp {
 }
 
 fn store(oid: u64, serial: Tid, data: &str) -> Write {
-    Write::Store { oid: Oid::new(oid), serial, data: Bytes::copy_from_slice(data.as_bytes()) }
+    Write::Store { oid: Oid::new(oid), serial, data: Bytes::copy_from_slice(data.as_bytes()).into() }
 }
 
 fn revision(data: &str, start: Tid, end: Option<Tid>) -> Found {
