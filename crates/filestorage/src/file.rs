@@ -59,10 +59,7 @@ impl DataFile {
         patience: Patience,
     ) -> Result<Record> {
         let record = self.any_record(position, end, want, patience)?;
-        if record.header.oid != oid {
-            return Err(self.corrupt(position, format!("the record is of {}, not {oid}", record.header.oid)));
-        }
-        Ok(record)
+        self.check_oid(oid, record)
     }
 
     /// The record at `position`, whatever its object.
@@ -74,16 +71,33 @@ impl DataFile {
         patience: Patience,
     ) -> Result<Record> {
         let mut buffer = [0; FIRST_READ_LEN];
-        let wanted = if want == Want::Data { FIRST_READ_LEN } else { RECORD_HEADER_LEN + NUMBER_LEN };
+        let wanted = if want == Want::Data { FIRST_READ_LEN } else { HEADER_READ_LEN };
         let buffer = &mut buffer[..wanted];
         let len = self.read_up_to(buffer, RECORD_HEADER_LEN, position, patience)?;
-        let Some(bytes) = buffer[..len].first_chunk() else {
+        self.parse_any(position, end, &buffer[..len], patience)
+    }
+
+    /// The record of `oid` at `position`, of which `bytes` have been read.
+    pub(crate) fn parse(
+        &self,
+        oid: Oid,
+        position: u64,
+        end: u64,
+        bytes: &[u8],
+        patience: Patience,
+    ) -> Result<Record> {
+        let record = self.parse_any(position, end, bytes, patience)?;
+        self.check_oid(oid, record)
+    }
+
+    fn parse_any(&self, position: u64, end: u64, bytes: &[u8], patience: Patience) -> Result<Record> {
+        let Some((header, rest)) = bytes.split_first_chunk() else {
             return Err(self.corrupt(position, "the file ends inside a record".into()));
         };
-        let header = RecordHeader::decode(bytes);
+        let header = RecordHeader::decode(header);
         self.check_record(&header, position, end)?;
         let body_len = header.record_len() - RECORD_HEADER_LEN as u64;
-        let body = buffer[RECORD_HEADER_LEN..len].get(..usize::try_from(body_len).unwrap_or(usize::MAX));
+        let body = rest.get(..usize::try_from(body_len).unwrap_or(usize::MAX));
         let body = match body {
             Some(body) if header.data_len == 0 => Body::Backpointer(u64_at(body, 0)),
             Some(body) => Body::Data(Bytes::copy_from_slice(body)),
@@ -206,6 +220,13 @@ impl DataFile {
         StorageError::Io { what, path: self.path.clone(), source }
     }
 
+    fn check_oid(&self, oid: Oid, record: Record) -> Result<Record> {
+        if record.header.oid == oid {
+            return Ok(record);
+        }
+        Err(self.corrupt(record.position, format!("the record is of {}, not {oid}", record.header.oid)))
+    }
+
     fn check_record(&self, header: &RecordHeader, position: u64, end: u64) -> Result<()> {
         if header.version_len != 0 {
             return Err(self.corrupt(position, "the record belongs to a version, which ZODB gave up".into()));
@@ -246,7 +267,7 @@ impl DataFile {
     }
 
     /// Reads at least `needed` bytes if the file has them, and more if they come with them.
-    fn read_up_to(
+    pub(crate) fn read_up_to(
         &self,
         buffer: &mut [u8],
         needed: usize,
@@ -288,6 +309,8 @@ impl Record {
     }
 }
 
+/// A header, and a backpointer if one follows.
+pub(crate) const HEADER_READ_LEN: usize = RECORD_HEADER_LEN + NUMBER_LEN;
 /// Most records and their headers come with one read of this length; four times as much cost half as much
 /// again a load, for the copying.
 const FIRST_READ_LEN: usize = 1024;

@@ -3,6 +3,7 @@
 use crate::{
     append::Appender,
     ledger::again,
+    nearby::Nearby,
     prepare::Prepared,
     storage::{FileStorage, State, guard, poisoned, read_only},
     vote::{Checked, Voter},
@@ -59,7 +60,8 @@ impl FileStorage {
             }
             let (quota, resolver) = (self.options.quota, self.options.resolver.as_deref());
             let (file, index) = (&*state.file, &*state.index);
-            let voter = Voter { file, index, end, ahead, quota, policy, patience, resolver };
+            let nearby = Nearby::new(file, end, patience);
+            let voter = Voter { file, index, end, ahead, quota, policy, patience, resolver, nearby };
             let (prepared, resolved, undone) = match voter.check(writes)? {
                 Checked::Prepared { prepared, resolved, undone } => (prepared, resolved, undone),
                 Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),

@@ -12,6 +12,7 @@ mod index;
 mod iterate;
 mod ledger;
 mod lock;
+mod nearby;
 mod open;
 mod pack;
 mod prepare;

@@ -6,6 +6,7 @@ use crate::{
     file::{Content, DataFile, Record, Want},
     format::{self, POSITION_MAX},
     index::Index,
+    nearby::Nearby,
     prepare::{Body, Prepared},
     undo::Latest,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Voter<'a> {
     pub(crate) policy: ConflictPolicy,
     pub(crate) patience: Patience,
     pub(crate) resolver: Option<&'a dyn Resolver>,
+    /// Where the current records are read.
+    pub(crate) nearby: Nearby<'a>,
 }
 
 /// A checked transaction.
@@ -194,7 +197,7 @@ impl Voter<'_> {
 
     pub(crate) fn current(&self, oid: Oid) -> Result<Option<Record>> {
         let Some(position) = self.index.get(oid) else { return Ok(None) };
-        self.file.record(oid, position, self.end, Want::Header, self.patience).map(Some)
+        self.nearby.record(oid, position).map(Some)
     }
 
     /// The reference compares the quota with where a record begins, so one may reach beyond.

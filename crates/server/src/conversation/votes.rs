@@ -82,6 +82,6 @@ impl Conversation {
 }
 
 /// A vote on more objects than this is not done in the connection's task.
-const INLINE_VOTE_OBJECTS: usize = 32;
+const INLINE_VOTE_OBJECTS: usize = 128;
 /// A vote on more bytes than this is not done in the connection's task.
 const INLINE_VOTE_BYTES: u64 = 256 << 10;
