@@ -248,6 +248,10 @@ impl DataFile {
     fn data(&self, record: &Record, end: u64, patience: Patience) -> Result<Bytes> {
         let header = &record.header;
         if header.data_len >= LARGE {
+            if patience == Patience::Now {
+                // It may be in memory, but copying it takes as long as a slow disk.
+                return Err(StorageError::WouldBlock);
+            }
             self.check_inside(record, end, patience)?;
         }
         let mut data = vec![0; usize::try_from(header.data_len).unwrap_or(usize::MAX)];
@@ -314,5 +318,6 @@ pub(crate) const HEADER_READ_LEN: usize = RECORD_HEADER_LEN + NUMBER_LEN;
 /// Most records and their headers come with one read of this length; four times as much cost half as much
 /// again a load, for the copying.
 const FIRST_READ_LEN: usize = 1024;
-/// From this length on a record is checked against its transaction before memory is taken for it.
+/// From this length on a record is read only by those who may wait, and checked against its transaction before
+/// memory is taken for it.
 const LARGE: u64 = 1 << 20;

@@ -5,7 +5,7 @@ mod support;
 
 use support::{Folder, set, store};
 use zeolith_filestorage::Options;
-use zeolith_storage::{Storage, StorageError, WriteSet};
+use zeolith_storage::{Patience, Storage, StorageError, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 #[test]
@@ -110,4 +110,18 @@ fn a_large_record_is_not_believed_beyond_its_transaction() {
     assert_eq!(report.scanned, 0);
     let load = database.storage.load_before(Oid::new(2), Tid::MAX, zeolith_storage::Patience::Wait);
     assert!(matches!(load, Err(StorageError::Corrupt { at, .. }) if at == record as u64));
+}
+
+#[test]
+fn a_large_record_is_not_copied_by_a_reader_that_may_not_wait() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let large = vec![7; 1 << 20];
+    database.commit(vec![store(1, Tid::ZERO, &large), store(2, Tid::ZERO, &large[1..])]);
+    let load = |oid, patience| database.storage.load_before(Oid::new(oid), Tid::MAX, patience);
+    assert!(matches!(load(1, Patience::Now), Err(StorageError::WouldBlock)));
+    load(1, Patience::Wait).unwrap();
+    // Whether a smaller one is in memory is for the disk to say.
+    assert!(matches!(load(2, Patience::Now), Ok(_) | Err(StorageError::WouldBlock)));
+    assert_eq!(database.current(1).unwrap(), large);
 }
