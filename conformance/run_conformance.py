@@ -165,6 +165,7 @@ class Unit:
                 limit=self.limit, ports=self.ports,
                 rewrite_mapping=not self.args.no_rewrite_mapping,
                 include=self.args.include,
+                server_env=self.server_env(),
                 stress_seconds=self.args.stress_seconds,
                 start_timeout=self.args.start_timeout,
                 stop_timeout=self.args.stop_timeout, confs=True)
@@ -201,6 +202,14 @@ class Unit:
         if not self.args.keep_logs:
             shutil.rmtree(self.dir, ignore_errors=True)
         return self.results
+
+    def server_env(self):
+        # Suites whose classes are for the server to resolve. A Python beside
+        # each of the many servers of the other suites would cost minutes.
+        if 'server-python-cr' not in self.key:
+            return {}
+        return {'ZEOLITH_CONFLICT_RESOLVER': os.environ.get(
+            'ZEOLITH_CONFLICT_RESOLVER', self.python)}
 
     def tail(self, n):
         try:

@@ -40,14 +40,6 @@ CATEGORIES = {
         'that defines a storage wrapper in Python (hexstorage, '
         'serverhexstorage, loaddelayed_storage), to be imported by the '
         'server.'),
-    'server-python-cr': (
-        True,
-        'Conflict resolution inside undo() happens in the server only (the '
-        'protocol cannot give it to the client) and calls _p_resolveConflict '
-        'of a Python class that exists in the test suite only (PCounter). '
-        '(Resolution in store(), of the same class, is kept: a server without '
-        'Python may hand every conflict to the client, as with '
-        'client-conflict-resolution true, and passes.)'),
     'mappingstorage': (
         True,
         'The class tests the in-memory MappingStorage of the server; the same '
@@ -85,7 +77,7 @@ RULES = [
     ('testZEO', 'MappingStorageTests', '.*', (X, 'mappingstorage')),
     ('testZEO', 'DemoStorageTests', '.*', (X, 'demostorage')),
     ('testZEO', '.*', 'testUndo(Multiple)?ConflictResolution(Reversed)?',
-     (X, 'server-python-cr')),
+     'server-python-cr'),
     ('testZEO', 'FileStorageTests', '.*', 'filestorage'),
     ('testZEO', 'BlobAdaptedFileStorageTests', '.*', 'blobstorage'),
     ('testZEO', 'BlobWritableCacheTests', '.*', 'blobshared'),

@@ -19,6 +19,8 @@ START_SECONDS = 30
 STOP_SECONDS = 20
 PR_CAPBSET_DROP = 24
 CAP_DAC_OVERRIDE = 1
+# Variables that would change what a server does.
+UNWANTED = ("ZEO_MSGPACK", "INSTANCE_HOME", "ZEOLITH_CONFLICT_RESOLVER")
 
 
 def server_command():
@@ -84,13 +86,15 @@ class Server:
     >>> with Server(tmp_path, storage="<filestorage>\\npath Data.fs\\n</filestorage>") as server: ...
     """
 
-    def __init__(self, directory, storage=None, zeo="", address=None, msgpack=False, obey_permissions=False):
+    def __init__(self, directory, storage=None, zeo="", address=None, msgpack=False, obey_permissions=False,
+                 environment=()):
         self.directory = str(directory)
         self.address = address or ("127.0.0.1", free_port())
         self.storage = storage or filestorage(os.path.join(self.directory, "Data.fs"))
         self.zeo = zeo
         self.msgpack = msgpack
         self.obey_permissions = obey_permissions
+        self.environment = dict(environment)
         self.process = None
         self.log_path = os.path.join(self.directory, "server.log")
         self.output_path = os.path.join(self.directory, "server.out")
@@ -129,7 +133,8 @@ class Server:
         with open(conf_path, "w") as f:
             f.write(self.conf())
         argv = [part.replace("{conf}", conf_path) for part in server_command()]
-        environment = {k: v for k, v in os.environ.items() if k not in ("ZEO_MSGPACK", "INSTANCE_HOME")}
+        environment = {k: v for k, v in os.environ.items() if k not in UNWANTED}
+        environment.update(self.environment)
         with open(self.output_path, "ab") as output:
             self.process = subprocess.Popen(
                 argv, cwd=self.directory, env=environment, stdin=subprocess.DEVNULL, stdout=output,

@@ -1,14 +1,11 @@
 //! Opens the storages that the settings name, and logs what was found in them.
 
-use crate::{
-    resolve::LoggingResolver,
-    settings::{FileSettings, StorageKind, StorageSettings},
-};
+use crate::settings::{FileSettings, StorageKind, StorageSettings};
 use std::{sync::Arc, time::SystemTime};
 use zeolith_disk::RealDisk;
 use zeolith_filestorage::{FileStorage, IndexUse, OpenReport, Options};
 use zeolith_server::NamedStorage;
-use zeolith_storage::{Storage, StorageError, memory::MemoryStorage};
+use zeolith_storage::{Resolver, Storage, StorageError, memory::MemoryStorage};
 
 /// A storage that can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -18,14 +15,17 @@ pub(crate) struct OpenError {
     source: StorageError,
 }
 
-/// Opens all storages, in their order. Takes as long as their files need.
-pub(crate) fn open_storages(storages: &[StorageSettings]) -> Result<Vec<NamedStorage>, OpenError> {
+/// Opens all storages, in their order, with one resolver of conflicts for all. Takes as long as their files need.
+pub(crate) fn open_storages(
+    storages: &[StorageSettings],
+    resolver: &Arc<dyn Resolver>,
+) -> Result<Vec<NamedStorage>, OpenError> {
     let mut opened: Vec<NamedStorage> = Vec::new();
     for settings in storages {
         let (pid, name) = (std::process::id(), &settings.name);
         let class = settings.kind.class();
         tracing::info!(target: "ZEO.runzeo", "({pid}) opening storage '{name}' using {class}");
-        match open(&settings.kind) {
+        match open(&settings.kind, resolver) {
             Ok(storage) => opened.push(NamedStorage { name: name.clone(), storage }),
             Err(source) => {
                 close(&opened);
@@ -46,10 +46,10 @@ pub(crate) fn close(storages: &[NamedStorage]) {
 }
 
 /// Opens a storage with those inside it, as deep as the sections of the configuration.
-fn open(kind: &StorageKind) -> Result<Arc<dyn Storage>, StorageError> {
+fn open(kind: &StorageKind, resolver: &Arc<dyn Resolver>) -> Result<Arc<dyn Storage>, StorageError> {
     match kind {
         StorageKind::Memory(name) => Ok(Arc::new(MemoryStorage::new(name))),
-        StorageKind::File(file) => open_file(file),
+        StorageKind::File(file) => open_file(file, resolver),
         StorageKind::Demo(_) => {
             let message = "<demostorage> is not supported yet: serve a copy of the file by <filestorage>";
             Err(StorageError::Unsupported(message.to_owned()))
@@ -57,7 +57,7 @@ fn open(kind: &StorageKind) -> Result<Arc<dyn Storage>, StorageError> {
     }
 }
 
-fn open_file(file: &FileSettings) -> Result<Arc<dyn Storage>, StorageError> {
+fn open_file(file: &FileSettings, resolver: &Arc<dyn Resolver>) -> Result<Arc<dyn Storage>, StorageError> {
     let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, .. } = *file;
     let clock = || SystemTime::now().into();
     let options = Options {
@@ -67,7 +67,7 @@ fn open_file(file: &FileSettings) -> Result<Arc<dyn Storage>, StorageError> {
         pack_gc,
         pack_keep_old,
         clock: Some(clock),
-        resolver: Some(Arc::new(LoggingResolver)),
+        resolver: Some(Arc::clone(resolver)),
         ..Options::default()
     };
     let mut tenths = 0;

@@ -10,7 +10,7 @@ use crate::{
     service::{self, End, Failure, Plan},
     settings::{
         self, FileSettings, ServerSettings, StorageKind, StorageSettings, listen_address,
-        msgpack_from_environment, seconds,
+        msgpack_from_environment, resolver_from_environment, seconds,
     },
 };
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -165,14 +165,18 @@ fn plan(options: Options) -> Result<(Plan, Option<LogSettings>), Trouble> {
         address: Address::Tcp { host: String::new(), port: 0 },
         server: zeolith_server::Settings { msgpack: msgpack_from_environment(), ..Default::default() },
         storages: Vec::new(),
+        resolver: None,
         pid_file: None,
         test: options.test,
     };
     let mut event_log = None;
     let has_address = file.is_some() || options.address.is_some();
-    if let Some(ServerSettings { address, server, pid_file, storages, event_log: log }) = file {
+    if let Some(ServerSettings { address, server, resolver, pid_file, storages, event_log: log }) = file {
         (plan.address, plan.server, plan.pid_file, plan.storages) = (address, server, pid_file, storages);
+        plan.resolver = resolver;
         event_log = log;
+    } else {
+        plan.resolver = resolver_from_environment();
     }
     if let Some(address) = options.address {
         plan.address = address;

@@ -5,7 +5,8 @@ use crate::{
     output::{complain, say},
     service::{self, End, Plan},
     settings::{
-        FileSettings, StorageKind, StorageSettings, listen_address, msgpack_from_environment, seconds,
+        FileSettings, StorageKind, StorageSettings, listen_address, msgpack_from_environment,
+        resolver_from_environment, seconds,
     },
 };
 use std::{
@@ -66,6 +67,7 @@ pub(crate) fn run(options: Options) -> ExitCode {
             ..Settings::default()
         },
         storages: vec![StorageSettings { name: "1".to_owned(), kind: StorageKind::File(file) }],
+        resolver: resolver_from_environment(),
         pid_file: options.pid_file,
         test: false,
     };

@@ -4,6 +4,7 @@ use crate::{
     eventlog::EventLog,
     open::{OpenError, close, open_storages},
     pid_file::PidFile,
+    resolve::SiteResolver,
     settings::StorageSettings,
 };
 use std::{
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) address: Address,
     pub(crate) server: zeolith_server::Settings,
     pub(crate) storages: Vec<StorageSettings>,
+    /// The process that resolves conflicts of an application's own classes.
+    pub(crate) resolver: Option<zeolith_interpreter::Settings>,
     pub(crate) pid_file: Option<PathBuf>,
     /// Stop as soon as the server listens.
     pub(crate) test: bool,
@@ -85,7 +88,8 @@ pub(crate) fn run(
 async fn serve(plan: &Plan, log: Option<&EventLog>, ready: impl FnOnce(&[String])) -> Result<End, Failure> {
     let mut signals = Signals::install().map_err(|error| Failure::System("handle signals", error))?;
     let settings = plan.storages.clone();
-    let mut opening = tokio::task::spawn_blocking(move || open_storages(&settings));
+    let resolver = SiteResolver::start(plan.resolver.as_ref());
+    let mut opening = tokio::task::spawn_blocking(move || open_storages(&settings, &resolver));
     let storages = tokio::select! {
         opened = &mut opening => opened.map_err(|error| Failure::System("open the storages", error.into()))??,
         // Opening changes nothing that a crash could not leave behind, so nobody waits for it.

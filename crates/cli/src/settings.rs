@@ -4,6 +4,7 @@
 //! a further look at the file.
 
 mod logging;
+mod resolver;
 mod schema;
 mod values;
 
@@ -12,6 +13,7 @@ use zeolith_config::{Checked, ConfigError, Document, SocketAddress, System, chec
 use zeolith_server::Address;
 
 pub use crate::eventlog::LogSettings;
+pub use resolver::resolver_from_environment;
 
 /// What a configuration file says.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct ServerSettings {
     pub address: Address,
     /// The other keys of `<zeo>`.
     pub server: zeolith_server::Settings,
+    /// `conflict-resolver` and the keys that go with it.
+    pub resolver: Option<zeolith_interpreter::Settings>,
     /// `pid-filename`.
     pub pid_file: Option<PathBuf>,
     /// The storage sections in the order of the file.
@@ -139,6 +143,7 @@ fn from_document(document: &Document) -> Result<ServerSettings, ConfigError> {
     Ok(ServerSettings {
         address: zeo.address("address").map(listen_address).expect("the schema requires an address"),
         server: server(zeo)?,
+        resolver: resolver::resolver(zeo)?,
         pid_file: zeo.path("pid-filename").map(PathBuf::from),
         storages: named(storages).map_err(ConfigError::new)?,
         event_log: top.sections_of("eventlog").next().map(logging::event_log).transpose()?,

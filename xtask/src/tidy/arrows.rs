@@ -9,7 +9,7 @@ const RANKS: &[&[&str]] = &[
     &["storage", "disk", "pickle"],
     &["wire", "filestorage", "resolve", "config"],
     &["core", "cache"],
-    &["server", "client"],
+    &["server", "interpreter", "client"],
     &["cli", "python"],
     &["sim", "hostile"],
 ];
@@ -23,13 +23,14 @@ const NEVER: &[(&str, &[&str])] = &[
     ("cache", &["wire", "filestorage", "config", "storage"]),
     ("client", &["core", "storage", "filestorage"]),
     ("server", &["cache"]),
+    ("interpreter", &["wire", "filestorage", "config", "core"]),
 ];
 
 /// Crates of others that only some of ours may name, outside of tests.
 const RESERVED: &[(&str, &[&str])] = &[
     ("tokio", &["server", "client", "cli", "python", "sim"]),
     ("socket2", &["server", "client", "sim"]),
-    ("rustix", &["disk", "server", "client", "cli"]),
+    ("rustix", &["disk", "server", "interpreter", "client", "cli"]),
     ("clap", &["cli"]),
     ("tracing-subscriber", &["cli", "python", "sim"]),
 ];

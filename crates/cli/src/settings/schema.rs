@@ -40,6 +40,11 @@ static ZEO: SectionType = SectionType {
         KeyRule::default("frame-size-max", ByteSize, "256MB"),
         KeyRule::default("hello-timeout", TimeInterval, "30s"),
         KeyRule::default("frame-timeout", TimeInterval, "60s"),
+        // Ours: the reference resolves conflicts in its own process.
+        KeyRule::optional("conflict-resolver", ExistingDirpath),
+        KeyRule::default("conflict-resolver-timeout", TimeInterval, "30s"),
+        KeyRule::default("conflict-resolver-memory", ByteSize, "1GB"),
+        KeyRule::default("conflict-resolver-processes", Integer, "2"),
     ],
     sections: &[SectionRule { name: "ssl", types: &[&SSL], occurs: Occurs::Optional }],
     refusal: None,

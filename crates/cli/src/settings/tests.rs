@@ -228,3 +228,29 @@ fn log_files_that_can_not_work_are_refused() {
     assert!(log("dateformat %!").starts_with("Invalid date format string"));
     assert!(log("formatter my.Formatter").starts_with("formatter my.Formatter is not supported"));
 }
+
+#[test]
+fn a_resolver_process_is_had_by_naming_its_python() {
+    let with = |keys: &str| loaded(&format!("<zeo>\n address 8100\n{keys}\n</zeo>\n{MEMORY}"));
+    let keys = "conflict-resolver /bin/python3\n conflict-resolver-timeout 5s\n conflict-resolver-memory 2GB\n\
+                conflict-resolver-processes 4";
+    let expected = zeolith_interpreter::Settings {
+        python: "/bin/python3".into(),
+        timeout: Duration::from_secs(5),
+        memory_max: 2 << 30,
+        processes_max: 4,
+    };
+    assert_eq!(with(keys).unwrap().resolver, Some(expected));
+    let defaults = zeolith_interpreter::Settings::new("python3");
+    assert_eq!(with("conflict-resolver python3").unwrap().resolver, Some(defaults));
+    assert_eq!(with("conflict-resolver").unwrap().resolver, None);
+    for (keys, expected) in [
+        ("conflict-resolver-timeout 0", "conflict-resolver-timeout must be at least 1 and at most 3600"),
+        ("conflict-resolver-memory 1MB", "conflict-resolver-memory must be at least 67108864"),
+        ("conflict-resolver-processes 0", "conflict-resolver-processes must be at least 1 and at most 64"),
+        ("conflict-resolver /no/such/python", "The directory named as part of the path"),
+    ] {
+        let said = with(keys).unwrap_err();
+        assert!(said.contains(expected), "{said}");
+    }
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+# A resolver process that never greets.
+sleep 600
