@@ -13,6 +13,8 @@ pub(crate) enum Command {
     Tidy,
     /// Run steps.
     Test(Selection),
+    /// Measure, with the arguments of `bench/run.py`.
+    Bench(Vec<String>),
 }
 
 /// Which steps `test` runs, and how.
@@ -34,6 +36,10 @@ cargo xtask test          run everything that CI runs, and stop at the first ste
     --keep-going          run the other steps after a failure
     --only STEP[,STEP]    only these steps
     --list                name the steps
+cargo xtask bench         measure beside Python's server; takes the options of bench/run.py
+    --rounds N            three if left out, which takes less than ten minutes
+    --only PART[,PART]    only workloads whose names contain one of these
+    --page                write docs/performance.md of it
 ";
 
 /// Reads the arguments that follow `cargo xtask`.
@@ -46,6 +52,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
         ("tidy", []) => Ok(Command::Tidy),
         ("tidy", [first, ..]) => Err(format!("tidy takes no {first:?}")),
         ("test", rest) => test(rest),
+        ("bench", rest) => Ok(Command::Bench(rest.to_vec())),
         (other, _) => Err(format!("there is no {other:?}; see cargo xtask --help")),
     }
 }

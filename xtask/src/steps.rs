@@ -136,13 +136,14 @@ fn summary(chosen: &[&Step], outcomes: &[Outcome]) -> String {
 }
 
 /// Runs one step at a time.
-struct Runner<'w> {
-    workspace: &'w Workspace,
-    quick: bool,
+pub(crate) struct Runner<'w> {
+    pub(crate) workspace: &'w Workspace,
+    /// Of steps that have a quick part, only that.
+    pub(crate) quick: bool,
 }
 
 impl Runner<'_> {
-    fn run(&self, name: StepName) -> Result<(), String> {
+    pub(crate) fn run(&self, name: StepName) -> Result<(), String> {
         match name {
             StepName::Fmt => self.cargo(&["fmt", "--all", "--check"]),
             StepName::Clippy => {
@@ -211,7 +212,7 @@ impl Runner<'_> {
         Ok(command)
     }
 
-    fn released(&self, name: &str) -> Result<PathBuf, String> {
+    pub(crate) fn released(&self, name: &str) -> Result<PathBuf, String> {
         let path = self.workspace.target.join("release").join(name);
         if path.is_file() {
             Ok(path)
@@ -220,12 +221,12 @@ impl Runner<'_> {
         }
     }
 
-    fn script(&self, name: &str) -> Result<PathBuf, String> {
+    pub(crate) fn script(&self, name: &str) -> Result<PathBuf, String> {
         let path = self.workspace.root.join(name);
         if path.is_file() { Ok(path) } else { Err(format!("{name} is not there")) }
     }
 
-    fn call(&self, command: &mut Command) -> Result<(), String> {
+    pub(crate) fn call(&self, command: &mut Command) -> Result<(), String> {
         let line = shown(command);
         println!("$ {line}");
         command.current_dir(&self.workspace.root).env("CARGO_BUILD_JOBS", jobs());
