@@ -1,9 +1,15 @@
 //! Opens the storages that the settings name, and logs what was found in them.
 
-use crate::settings::{FileSettings, StorageKind, StorageSettings};
-use std::{sync::Arc, time::SystemTime};
+use crate::settings::{DemoSettings, FileSettings, StorageKind, StorageSettings, ZlibSettings};
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    sync::Arc,
+    time::SystemTime,
+};
+use zeolith_config::quoted;
 use zeolith_disk::RealDisk;
 use zeolith_filestorage::{FileStorage, IndexUse, OpenReport, Options};
+use zeolith_layers::{DemoStorage, ZlibResolver, ZlibStorage, references};
 use zeolith_server::NamedStorage;
 use zeolith_storage::{Resolver, Storage, StorageError, memory::MemoryStorage};
 
@@ -21,11 +27,12 @@ pub(crate) fn open_storages(
     resolver: &Arc<dyn Resolver>,
 ) -> Result<Vec<NamedStorage>, OpenError> {
     let mut opened: Vec<NamedStorage> = Vec::new();
+    let place = Place { resolver: Arc::clone(resolver), collects_garbage: true };
     for settings in storages {
         let (pid, name) = (std::process::id(), &settings.name);
         let class = settings.kind.class();
         tracing::info!(target: "ZEO.runzeo", "({pid}) opening storage '{name}' using {class}");
-        match open(&settings.kind, resolver) {
+        match open(&settings.kind, &place) {
             Ok(storage) => opened.push(NamedStorage { name: name.clone(), storage }),
             Err(source) => {
                 close(&opened);
@@ -45,29 +52,75 @@ pub(crate) fn close(storages: &[NamedStorage]) {
     }
 }
 
+/// What the storages around a storage want of it.
+#[derive(Clone)]
+struct Place {
+    resolver: Arc<dyn Resolver>,
+    /// Whether a pack may drop what can't be reached from this storage's own root.
+    collects_garbage: bool,
+}
+
 /// Opens a storage with those inside it, as deep as the sections of the configuration.
-fn open(kind: &StorageKind, resolver: &Arc<dyn Resolver>) -> Result<Arc<dyn Storage>, StorageError> {
+fn open(kind: &StorageKind, place: &Place) -> Result<Arc<dyn Storage>, StorageError> {
     match kind {
-        StorageKind::Memory(name) => Ok(Arc::new(MemoryStorage::new(name))),
-        StorageKind::File(file) => open_file(file, resolver),
-        StorageKind::Demo(_) => {
-            let message = "<demostorage> is not supported yet: serve a copy of the file by <filestorage>";
-            Err(StorageError::Unsupported(message.to_owned()))
-        }
+        StorageKind::Memory(name) => Ok(Arc::new(open_memory(name, place))),
+        StorageKind::File(file) => open_file(file, place),
+        StorageKind::Demo(demo) => open_demo(demo, place),
+        StorageKind::Zlib(zlib) => open_zlib(zlib, place),
     }
 }
 
-fn open_file(file: &FileSettings, resolver: &Arc<dyn Resolver>) -> Result<Arc<dyn Storage>, StorageError> {
+fn open_memory(name: &str, place: &Place) -> MemoryStorage {
+    let storage = MemoryStorage::new(name);
+    if place.collects_garbage { storage.collecting_garbage(references) } else { storage }
+}
+
+fn open_demo(demo: &DemoSettings, place: &Place) -> Result<Arc<dyn Storage>, StorageError> {
+    let base = match &demo.base {
+        Some(base) => open(base, place)?,
+        None => Arc::new(open_memory(UNNAMED, place)),
+    };
+    // The base refers to objects of the changes that the changes themselves do not.
+    let collects_garbage = place.collects_garbage && demo.base.is_none() && demo.changes.is_none();
+    let over_base = Place { collects_garbage, ..place.clone() };
+    let changes = match &demo.changes {
+        Some(changes) => open(changes, &over_base).inspect_err(|_| close_base(&*base))?,
+        None => Arc::new(open_memory(UNNAMED, &over_base)),
+    };
+    let names = || [&base, &changes].map(|storage| quoted(&storage.info().name));
+    let name = demo.name.clone().unwrap_or_else(|| format!("DemoStorage({})", names().join(", ")));
+    let seed = RandomState::new().build_hasher().finish();
+    let resolver = Some(Arc::clone(&place.resolver));
+    Ok(Arc::new(DemoStorage::new(name, base, changes, resolver, seed)))
+}
+
+fn close_base(base: &dyn Storage) {
+    if let Err(error) = base.close() {
+        tracing::warn!(target: "ZEO.runzeo", "closing the base of a demostorage: {error}");
+    }
+}
+
+fn open_zlib(zlib: &ZlibSettings, place: &Place) -> Result<Arc<dyn Storage>, StorageError> {
+    let resolver = Arc::new(ZlibResolver::new(Arc::clone(&place.resolver), zlib.compress));
+    let base = open(&zlib.base, &Place { resolver, ..place.clone() })?;
+    Ok(Arc::new(if zlib.clients_compress {
+        ZlibStorage::for_compressing_clients(base)
+    } else {
+        ZlibStorage::new(base, zlib.compress)
+    }))
+}
+
+fn open_file(file: &FileSettings, place: &Place) -> Result<Arc<dyn Storage>, StorageError> {
     let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, .. } = *file;
     let clock = || SystemTime::now().into();
     let options = Options {
         create,
         read_only,
         quota,
-        pack_gc,
+        pack_gc: pack_gc && place.collects_garbage,
         pack_keep_old,
         clock: Some(clock),
-        resolver: Some(Arc::clone(resolver)),
+        resolver: Some(Arc::clone(&place.resolver)),
         ..Options::default()
     };
     let mut tenths = 0;
@@ -107,5 +160,7 @@ fn log_report(file: &FileSettings, report: &OpenReport) {
     }
 }
 
+/// What the reference calls a storage in memory that is not in the configuration.
+const UNNAMED: &str = "MappingStorage";
 /// A scan of less is over before anybody asks.
 const SCAN_WORTH_TELLING: u64 = 256 << 20;

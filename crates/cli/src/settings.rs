@@ -3,6 +3,7 @@
 //! The only place that knows the names of sections and keys. What comes out can be acted upon without
 //! a further look at the file.
 
+mod imports;
 mod logging;
 mod resolver;
 mod schema;
@@ -50,6 +51,8 @@ pub enum StorageKind {
     Memory(String),
     /// `<demostorage>`.
     Demo(DemoSettings),
+    /// `<zlibstorage>` and `<serverzlibstorage>`.
+    Zlib(ZlibSettings),
 }
 
 /// The keys and sections of `<demostorage>`. A storage that is left out is an empty one in memory.
@@ -61,6 +64,17 @@ pub struct DemoSettings {
     pub base: Option<Box<StorageKind>>,
     /// The section named `changes`: where transactions go.
     pub changes: Option<Box<StorageKind>>,
+}
+
+/// The keys and the section of `<zlibstorage>` and `<serverzlibstorage>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZlibSettings {
+    /// `compress`: new records are compressed.
+    pub compress: bool,
+    /// `<serverzlibstorage>`: clients compress and decompress.
+    pub clients_compress: bool,
+    /// The storage inside.
+    pub base: Box<StorageKind>,
 }
 
 /// The keys of `<filestorage>`.
@@ -95,6 +109,8 @@ impl StorageKind {
             Self::File(_) => "FileStorage",
             Self::Memory(_) => "MappingStorage",
             Self::Demo(_) => "DemoStorage",
+            Self::Zlib(ZlibSettings { clients_compress: false, .. }) => "ZlibStorage",
+            Self::Zlib(ZlibSettings { clients_compress: true, .. }) => "ServerZlibStorage",
         }
     }
 }
@@ -113,6 +129,7 @@ impl fmt::Display for StorageKind {
                 };
                 write!(f, " (base: {}; changes: {})", part(&demo.base), part(&demo.changes))
             }
+            Self::Zlib(zlib) => write!(f, " ({})", zlib.base),
         }
     }
 }
@@ -128,13 +145,7 @@ pub fn load(location: &str, overrides: &[String]) -> Result<ServerSettings, Conf
 }
 
 fn from_document(document: &Document) -> Result<ServerSettings, ConfigError> {
-    if let Some(import) = document.imports.first() {
-        let message = format!(
-            "%import {} is not supported: it loads Python code, which this server can't run",
-            import.package
-        );
-        return Err(ConfigError::at(&import.position, message));
-    }
+    imports::check(document)?;
     let top = check(document, &schema::SERVER, &System)?;
     let zeo = top.sections_of("zeo").next().expect("the schema requires <zeo>");
     let storages = top.sections.iter().filter_map(|section| Some((section.name.clone(), storage(section)?)));
@@ -222,6 +233,8 @@ fn storage(section: &Checked) -> Option<Result<StorageKind, ConfigError>> {
             Some(Ok(StorageKind::Memory(name)))
         }
         "demostorage" => Some(demo_storage(section).map(StorageKind::Demo)),
+        "zlibstorage" => Some(zlib_storage(section, false)),
+        "serverzlibstorage" => Some(zlib_storage(section, true)),
         _ => None,
     }
 }
@@ -231,6 +244,17 @@ fn inner_storages(
     section: &Checked,
 ) -> impl Iterator<Item = (&Checked, Result<Box<StorageKind>, ConfigError>)> {
     section.sections.iter().filter_map(|inner| Some((inner, storage(inner)?.map(Box::new))))
+}
+
+/// The one storage inside a section that wraps it.
+fn base_storage(section: &Checked) -> Result<Box<StorageKind>, ConfigError> {
+    inner_storages(section).next().expect("the schema requires a storage inside").1
+}
+
+fn zlib_storage(section: &Checked, clients_compress: bool) -> Result<StorageKind, ConfigError> {
+    let compress = section.boolean("compress").unwrap_or(true);
+    let base = base_storage(section)?;
+    Ok(StorageKind::Zlib(ZlibSettings { compress, clients_compress, base }))
 }
 
 fn demo_storage(section: &Checked) -> Result<DemoSettings, ConfigError> {

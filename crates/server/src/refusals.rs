@@ -28,7 +28,7 @@ pub(crate) fn refusal(error: StorageError) -> Refusal {
             Refusal::NoBlobFile { path: path.display().to_string(), oid, tid }
         }
         StorageError::BadBlobName(name) => Refusal::Value(name),
-        StorageError::Empty(text) => Refusal::Value(text),
+        StorageError::Empty(text) | StorageError::PackTime(text) => Refusal::Value(text),
         StorageError::Io { source, .. } => Refusal::Os { errno: source.raw_os_error(), text },
         StorageError::WouldBlock
         | StorageError::Corrupt { .. }

@@ -43,6 +43,9 @@ pub enum StorageError {
     /// A transaction can't be undone, for each of these objects because of what is said of it.
     #[error("cannot undo: {}", .0.iter().map(|(oid, why)| format!("{oid}: {why}")).collect::<Vec<_>>().join(", "))]
     UndoOf(Vec<(Oid, String)>),
+    /// The storage has been packed to a later time already; the text is for the client.
+    #[error("{0}")]
+    PackTime(String),
     /// The caller did not want it any more.
     #[error("cancelled")]
     Cancelled,

@@ -4,6 +4,7 @@
 //! A transaction enters the maps when it is published, so readers can't see it before.
 
 mod iterate;
+mod pack;
 
 use crate::{
     Blobs, Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, RecordData, Result,
@@ -13,7 +14,7 @@ use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     ops::{Bound, ControlFlow, Range},
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 use zeolith_types::{
     Conflict, CurrentRecord, HistoryEntry, Oid, Revision, StorageInfo, Tid, Timestamp, TransactionInfo,
@@ -24,7 +25,14 @@ use zeolith_types::{
 pub struct MemoryStorage {
     name: String,
     content: RwLock<Content>,
+    /// How to find out what a record refers to, if a pack is to collect garbage.
+    references: Option<References>,
+    /// The time of the last pack; locked by the one who packs.
+    packed_to: Mutex<Option<Tid>>,
 }
+
+/// Tells which objects a record refers to, or why that can't be told.
+pub type References = fn(&[u8]) -> Result<Vec<Oid>, String>;
 
 #[derive(Default)]
 struct Content {
@@ -35,21 +43,36 @@ struct Content {
     unpublished: VecDeque<Arc<Transaction>>,
     /// The last tid given, published or not.
     last_tid: Tid,
+    /// The last transaction that readers see, even if a pack has dropped it.
+    published_tid: Tid,
     oid_max: u64,
     size: u64,
 }
 
 /// A finished transaction.
+#[derive(Clone)]
 struct Transaction {
     info: TransactionInfo,
+    /// Each object once, in the order in which they were stored first.
     records: Vec<(Oid, Bytes)>,
 }
 
 impl MemoryStorage {
-    /// An empty storage.
+    /// An empty storage. A pack drops old revisions and no objects.
     #[must_use]
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), content: RwLock::default() }
+        Self {
+            name: name.to_owned(),
+            content: RwLock::default(),
+            references: None,
+            packed_to: Mutex::default(),
+        }
+    }
+
+    /// The same storage, whose pack drops the objects too that can't be reached from the root.
+    #[must_use]
+    pub fn collecting_garbage(self, references: References) -> Self {
+        Self { references: Some(references), ..self }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Content> {
@@ -83,12 +106,12 @@ impl Storage for MemoryStorage {
     }
 
     fn last_transaction(&self) -> Tid {
-        self.read().published_tid()
+        self.read().published_tid
     }
 
     fn load_before(&self, oid: Oid, before: Tid, _: Patience) -> Result<Load> {
         let content = self.read();
-        let as_of = content.published_tid();
+        let as_of = content.published_tid;
         let Some(revisions) = content.objects.get(&oid) else {
             return Ok(Load { found: Found::NoObject, as_of });
         };
@@ -173,7 +196,7 @@ impl Storage for MemoryStorage {
                 }
             }
         }
-        Ok(Some(Changes { through: content.published_tid(), oids: oids.into_iter().collect() }))
+        Ok(Some(Changes { through: content.published_tid, oids: oids.into_iter().collect() }))
     }
 
     fn new_oids(&self, count: usize) -> Vec<Oid> {
@@ -196,12 +219,9 @@ impl Storage for MemoryStorage {
             }
         }
         let mut content = self.write();
-        let conflicts = content.check(&writes)?;
-        if let Some(first) = conflicts.first() {
-            return match policy {
-                ConflictPolicy::Refuse => Err(StorageError::Conflict(first.clone())),
-                ConflictPolicy::Collect => Ok(Voted::Conflicts(conflicts)),
-            };
+        let conflicts = content.check(&writes, policy)?;
+        if !conflicts.is_empty() {
+            return Ok(Voted::Conflicts(conflicts));
         }
         let mut changed: Vec<Oid> = Vec::new();
         let mut seen = BTreeSet::new();
@@ -233,8 +253,12 @@ impl Storage for MemoryStorage {
         self.write().voted.remove(&id);
     }
 
-    fn pack(&self, _: Timestamp, _: &mut dyn FnMut(PackProgress) -> ControlFlow<()>) -> Result<PackOutcome> {
-        Err(lacks("pack"))
+    fn pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackOutcome> {
+        self.pack_until(time.to_tid(), report)
     }
 
     fn blobs(&self) -> Result<&dyn Blobs> {
@@ -251,10 +275,6 @@ impl Storage for MemoryStorage {
 }
 
 impl Content {
-    fn published_tid(&self) -> Tid {
-        self.transactions.last_key_value().map_or(Tid::ZERO, |(tid, _)| *tid)
-    }
-
     /// The newest revision, published or not.
     fn current_tid(&self, oid: Oid) -> Option<Tid> {
         let waiting = self.unpublished.iter().rev();
@@ -264,8 +284,8 @@ impl Content {
         waiting.map(|transaction| transaction.info.tid).next().or_else(published)
     }
 
-    /// The conflicts that are left after all writes; any other trouble is an error.
-    fn check(&self, writes: &WriteSet) -> Result<Vec<Conflict>> {
+    /// The conflicts that are left after all writes, if they are to be collected; any other trouble is an error.
+    fn check(&self, writes: &WriteSet, policy: ConflictPolicy) -> Result<Vec<Conflict>> {
         if writes.tid.is_some_and(|tid| tid <= self.last_tid || tid > Tid::MAX) {
             return Err(StorageError::Format("a transaction must come after the last one".into()));
         }
@@ -276,7 +296,11 @@ impl Content {
                     conflicts.retain(|conflict| conflict.oid != *oid);
                     if let Some(committed) = self.current_tid(*oid).filter(|committed| committed != serial) {
                         let data = data.bytes(Patience::Wait)?;
-                        conflicts.push(Conflict { oid: *oid, committed, read: *serial, data });
+                        let conflict = Conflict { oid: *oid, committed, read: *serial, data };
+                        if policy == ConflictPolicy::Refuse {
+                            return Err(StorageError::Conflict(conflict));
+                        }
+                        conflicts.push(conflict);
                     }
                 }
                 Write::Check { oid, serial } => {
@@ -316,7 +340,7 @@ impl Content {
             | Write::Check { .. }
             | Write::Undo { .. } => None,
         });
-        let records = records.collect();
+        let records = each_once(records);
         self.unpublished.push_back(Arc::new(Transaction { info, records }));
         Ok(tid)
     }
@@ -328,10 +352,9 @@ impl Content {
                 self.size += OBJECT_SIZE;
             }
             self.size += REVISION_SIZE + data.len() as u64;
-            if let Some(replaced) = revisions.insert(transaction.info.tid, data.clone()) {
-                self.size -= REVISION_SIZE + replaced.len() as u64;
-            }
+            revisions.insert(transaction.info.tid, data.clone());
         }
+        self.published_tid = transaction.info.tid;
         self.transactions.insert(transaction.info.tid, transaction);
     }
 
@@ -344,9 +367,22 @@ impl Content {
 
 impl Transaction {
     fn changed(&self) -> Vec<Oid> {
-        let mut seen = BTreeSet::new();
-        self.records.iter().map(|(oid, _)| *oid).filter(|oid| seen.insert(*oid)).collect()
+        self.records.iter().map(|(oid, _)| *oid).collect()
     }
+}
+
+/// The last record of each object, in the place of its first.
+fn each_once(records: impl Iterator<Item = (Oid, Bytes)>) -> Vec<(Oid, Bytes)> {
+    let mut places = HashMap::new();
+    let mut once: Vec<(Oid, Bytes)> = Vec::new();
+    for (oid, data) in records {
+        let place = *places.entry(oid).or_insert(once.len());
+        match once.get_mut(place) {
+            Some((_, earlier)) => *earlier = data,
+            None => once.push((oid, data)),
+        }
+    }
+    once
 }
 
 fn lacks(method: &str) -> StorageError {

@@ -7,7 +7,7 @@ use crate::workspace::{DependencyKind, Package};
 const RANKS: &[&[&str]] = &[
     &["types"],
     &["storage", "disk", "pickle"],
-    &["wire", "filestorage", "resolve", "config"],
+    &["wire", "filestorage", "layers", "resolve", "config"],
     &["core", "cache"],
     &["server", "interpreter", "client"],
     &["cli", "python"],
@@ -18,10 +18,11 @@ const RANKS: &[&[&str]] = &[
 const NEVER: &[(&str, &[&str])] = &[
     ("disk", &["types"]),
     ("wire", &["storage", "disk"]),
+    ("layers", &["disk"]),
     ("config", &["types", "storage", "disk", "pickle"]),
-    ("core", &["wire", "filestorage", "config", "disk", "pickle"]),
-    ("cache", &["wire", "filestorage", "config", "storage"]),
-    ("client", &["core", "storage", "filestorage"]),
+    ("core", &["wire", "filestorage", "layers", "config", "disk", "pickle"]),
+    ("cache", &["wire", "filestorage", "layers", "config", "storage"]),
+    ("client", &["core", "storage", "filestorage", "layers"]),
     ("server", &["cache"]),
     ("interpreter", &["wire", "filestorage", "config", "core"]),
 ];

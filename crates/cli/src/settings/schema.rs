@@ -51,7 +51,7 @@ static ZEO: SectionType = SectionType {
 };
 
 /// What stands for a storage, at the outermost level and inside another storage.
-static STORAGES: [&SectionType; 8] = [
+static STORAGES: [&SectionType; 10] = [
     &FILESTORAGE,
     &MAPPINGSTORAGE,
     &DEMOSTORAGE,
@@ -60,6 +60,8 @@ static STORAGES: [&SectionType; 8] = [
     &CLIENTSTORAGE,
     &FULLSTORAGE,
     &MINIMALSTORAGE,
+    &ZLIBSTORAGE,
+    &SERVERZLIBSTORAGE,
 ];
 
 static FILESTORAGE: SectionType = SectionType {
@@ -95,6 +97,18 @@ static DEMOSTORAGE: SectionType = SectionType {
     sections: &[SectionRule { name: "zodb.storage", types: &STORAGES, occurs: Occurs::Any }],
     refusal: None,
 };
+
+static ZLIBSTORAGE: SectionType = zlib("zlibstorage");
+static SERVERZLIBSTORAGE: SectionType = zlib("serverzlibstorage");
+
+const fn zlib(name: &'static str) -> SectionType {
+    const KEYS: &[KeyRule] = &[KeyRule::optional("compress", Boolean)];
+    SectionType { name, keys: KEYS, sections: &ONE_STORAGE, refusal: None }
+}
+
+/// The storage inside a section that wraps it.
+static ONE_STORAGE: [SectionRule; 1] =
+    [SectionRule { name: "zodb.storage", types: &STORAGES, occurs: Occurs::Once }];
 
 /// A type of section that is known by its name only.
 const fn refused(name: &'static str, why: &'static str) -> SectionType {

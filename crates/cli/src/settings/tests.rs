@@ -187,9 +187,6 @@ fn what_is_not_supported_is_refused_by_its_line() {
         assert!(message.starts_with(&format!("<{kind}> is not supported: use <logfile>")), "{message}");
         assert!(message.contains("(line 7, in "), "{message}");
     }
-    let import = refused(&format!("%import RelStorage\n{ZEO}<relstorage/>"));
-    assert!(import.starts_with("%import RelStorage is not supported"), "{import}");
-    assert!(import.contains("(line 1, in file:///zeo.conf)"), "{import}");
 }
 
 #[test]

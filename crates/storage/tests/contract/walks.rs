@@ -4,7 +4,7 @@ use super::{Subject, after, store};
 use crate::{ConflictPolicy, Patience, Storage, StorageError, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
-/// Metadata, records, and both records of an object that was stored twice.
+/// Metadata and records. Of an object that was stored twice both records, or the last one in the place of the first.
 pub fn iteration_shows_what_was_stored_in_order(subject: &Subject) {
     let writes = WriteSet {
         user: "ünï".into(),
@@ -21,12 +21,16 @@ pub fn iteration_shows_what_was_stored_in_order(subject: &Subject) {
     assert_eq!((info.tid, info.status, info.user), (tid, b' ', writes.user));
     assert_eq!((info.description, info.extension), (writes.description, writes.extension));
     let mut records = transactions.records().unwrap();
-    for (oid, data) in [(2, "two"), (1, "one"), (2, "TWO")] {
-        let record = records.next_record().unwrap().unwrap();
-        assert_eq!((record.oid, record.tid, record.data_txn), (Oid::new(oid), tid, None));
-        assert_eq!(record.data.unwrap(), data);
+    let mut shown = Vec::new();
+    while let Some(record) = records.next_record().unwrap() {
+        assert_eq!((record.tid, record.data_txn), (tid, None));
+        shown.push((record.oid.get(), String::from_utf8(record.data.unwrap().to_vec()).unwrap()));
     }
-    assert!(records.next_record().unwrap().is_none());
+    let expected = |records: &[(u64, &str)]| -> Vec<(u64, String)> {
+        records.iter().map(|(oid, data)| (*oid, (*data).to_owned())).collect()
+    };
+    let all = expected(&[(2, "two"), (1, "one"), (2, "TWO")]);
+    assert!(shown == all || shown == expected(&[(2, "TWO"), (1, "one")]), "{shown:?}");
     assert!(records.next_record().unwrap().is_none());
     assert!(transactions.next_transaction().unwrap().is_none());
     assert!(transactions.next_transaction().unwrap().is_none());

@@ -1,0 +1,37 @@
+//! Conflict resolution of compressed records: the resolver inside sees them whole.
+
+use super::{compress, decompress};
+use std::sync::Arc;
+use zeolith_storage::{Disagreement, Resolution, ResolveRequest, Resolver};
+
+/// Hands conflicts to another resolver with their records decompressed.
+#[derive(Debug)]
+pub struct ZlibResolver {
+    inner: Arc<dyn Resolver>,
+    compress: bool,
+}
+
+impl ZlibResolver {
+    /// `compress` says whether the records that come out are to be compressed.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Resolver>, compress: bool) -> Self {
+        Self { inner, compress }
+    }
+}
+
+impl Resolver for ZlibResolver {
+    fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
+        let [old, committed, new] = [conflict.old, conflict.committed, conflict.new].map(decompress);
+        let (old, committed, new) = match (old, committed, new) {
+            (Ok(old), Ok(committed), Ok(new)) => (old, committed, new),
+            (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {
+                return Resolution::Refused(Disagreement::Other(format!("a record is damaged: {why}")));
+            }
+        };
+        let whole = ResolveRequest { old: &old, committed: &committed, new: &new, ..*conflict };
+        match self.inner.resolve(&whole) {
+            Resolution::Resolved(record) if self.compress => Resolution::Resolved(compress(&record)),
+            resolution => resolution,
+        }
+    }
+}
