@@ -12,11 +12,12 @@ import site_classes
 import three_way
 import transaction
 import ZODB
+from BTrees.Length import Length
 from servers import wait_until
 from ZODB.Connection import TransactionMetaData
 from ZODB.ConflictResolution import tryToResolveConflict
 from ZODB.POSException import ConflictError
-from ZODB.utils import p64, z64
+from ZODB.utils import p64, u64, z64
 
 pytestmark = pytest.mark.quick
 
@@ -315,6 +316,32 @@ def test_what_a_class_raises_is_in_the_log_with_its_place(site):
         collide(client, site_classes.Counter, {"value": 1}, {"value": 1}, {"raise": "value"})
     assert logged(server, "Unexpected error while trying to resolve conflict on site_classes.Counter")
     assert logged(server, "ValueError: no (") and logged(server, "site_classes.py:")
+
+
+@OURS
+@BOTH
+def test_conflicts_are_counted_by_class_and_by_what_became_of_them(site, msgpack):
+    client, server = site(msgpack=msgpack)
+    assert "conflicts_by_class" not in client.server_status(), "monitors find what they know until there is one"
+    assert count(client) and count(client)
+    collide(client, Length, 1, 2, 3)
+    for _ in range(3):
+        with pytest.raises(ConflictError) as raised:
+            collide(client, site_classes.Mute, {}, {"a": 1}, {"b": 2})
+    assert client.server_status()["conflicts_by_class"] == {
+        "site_classes.Counter": {"process": 2}, "BTrees.Length.Length": {"native": 1},
+        "site_classes.Mute": {"refused": 3},
+    }
+    committed, read = raised.value.serials
+    logged(server, "conflict on site_classes.Mute 0x%02x: committed %s, read %s" % (
+        u64(raised.value.oid), "0x" + committed.hex(), "0x" + read.hex()))
+
+
+@OURS
+def test_what_clients_are_asked_to_resolve_is_counted(site, connect):
+    client, _ = site("client-conflict-resolution true")
+    assert count(client)
+    assert client.server_status()["conflicts_by_class"] == {"site_classes.Counter": {"client": 1}}
 
 
 @OURS

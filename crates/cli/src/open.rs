@@ -1,6 +1,9 @@
 //! Opens the storages that the settings name, and logs what was found in them.
 
-use crate::settings::{DemoSettings, FileSettings, StorageKind, StorageSettings, ZlibSettings};
+use crate::{
+    resolve::SiteResolver,
+    settings::{DemoSettings, FileSettings, StorageKind, StorageSettings, ZlibSettings},
+};
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
     sync::Arc,
@@ -9,8 +12,9 @@ use std::{
 use zeolith_config::quoted;
 use zeolith_disk::RealDisk;
 use zeolith_filestorage::{FileStorage, IndexUse, OpenReport, Options};
+use zeolith_interpreter::ProcessResolver;
 use zeolith_layers::{DemoStorage, ZlibResolver, ZlibStorage, references};
-use zeolith_server::NamedStorage;
+use zeolith_server::{ConflictCounts, NamedStorage};
 use zeolith_storage::{Resolver, Storage, StorageError, memory::MemoryStorage};
 
 /// A storage that can't be opened.
@@ -21,19 +25,22 @@ pub(crate) struct OpenError {
     source: StorageError,
 }
 
-/// Opens all storages, in their order, with one resolver of conflicts for all. Takes as long as their files need.
+/// Opens all storages, in their order, with one process for the conflicts of all. Takes as long as their files
+/// need.
 pub(crate) fn open_storages(
     storages: &[StorageSettings],
-    resolver: &Arc<dyn Resolver>,
+    process: Option<&Arc<ProcessResolver>>,
 ) -> Result<Vec<NamedStorage>, OpenError> {
     let mut opened: Vec<NamedStorage> = Vec::new();
-    let place = Place { resolver: Arc::clone(resolver), collects_garbage: true };
     for settings in storages {
         let (pid, name) = (std::process::id(), &settings.name);
         let class = settings.kind.class();
         tracing::info!(target: "ZEO.runzeo", "({pid}) opening storage '{name}' using {class}");
+        let (conflicts, process) = (Arc::<ConflictCounts>::default(), process.cloned());
+        let resolver: Arc<dyn Resolver> = Arc::new(SiteResolver { process, counts: Arc::clone(&conflicts) });
+        let place = Place { resolver, collects_garbage: true };
         match open(&settings.kind, &place) {
-            Ok(storage) => opened.push(NamedStorage { name: name.clone(), storage }),
+            Ok(storage) => opened.push(NamedStorage { name: name.clone(), storage, conflicts }),
             Err(source) => {
                 close(&opened);
                 return Err(OpenError { name: name.clone(), source });
@@ -45,7 +52,7 @@ pub(crate) fn open_storages(
 
 /// Closes storages that are not going to be served. What they hold is safe even if that fails.
 pub(crate) fn close(storages: &[NamedStorage]) {
-    for NamedStorage { name, storage } in storages {
+    for NamedStorage { name, storage, .. } in storages {
         if let Err(error) = storage.close() {
             tracing::warn!(target: "ZEO.runzeo", "closing storage '{name}': {error}");
         }

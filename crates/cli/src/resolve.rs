@@ -1,41 +1,45 @@
-//! The resolver of the server: what needs no Python is resolved here, the rest in a process if there is one. It
-//! says in the log why a conflict could not be resolved.
+//! The resolver of a storage: what needs no Python is resolved here, the rest in a process if there is one. What
+//! is resolved is counted, and of what is not the log says why.
 
 use std::sync::Arc;
-use zeolith_interpreter::{ProcessResolver, Settings};
+use zeolith_interpreter::ProcessResolver;
+use zeolith_pickle::class_name;
 use zeolith_resolve::NativeResolver;
+use zeolith_server::{ConflictCounts, Settled};
 use zeolith_storage::{Resolution, ResolveRequest, Resolver};
 
 /// Asks one resolver after the other.
 #[derive(Debug)]
 pub(crate) struct SiteResolver {
-    process: Option<ProcessResolver>,
-}
-
-impl SiteResolver {
-    /// A resolver for all storages of a server, with a process if it is wanted.
-    pub(crate) fn start(process: Option<&Settings>) -> Arc<dyn Resolver> {
-        Arc::new(Self { process: process.cloned().map(ProcessResolver::start) })
-    }
+    /// The processes that all storages of the server share.
+    pub(crate) process: Option<Arc<ProcessResolver>>,
+    pub(crate) counts: Arc<ConflictCounts>,
 }
 
 impl Resolver for SiteResolver {
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
         let mut resolution = NativeResolver.resolve(conflict);
+        let mut settled = Settled::Natively;
         if let (Resolution::NotMine, Some(process)) = (&resolution, &self.process) {
             resolution = process.resolve(conflict);
+            settled = Settled::ByProcess;
         }
-        let oid = conflict.oid;
-        match &resolution {
-            Resolution::Resolved(_) => {}
-            Resolution::Refused(why) => {
-                tracing::debug!(target: LOGGER, "Conflict resolution on {oid} failed: {why}");
+        let class = class_name(conflict.new).map(|(module, name)| format!("{module}.{name}"));
+        let ResolveRequest { oid, committed_tid, read_tid, .. } = conflict;
+        let why = match &resolution {
+            Resolution::Resolved(_) => {
+                self.counts.count(class.as_deref(), settled);
+                return resolution;
             }
-            Resolution::NotMine => {
-                let why = "only Python knows its class (see conflict-resolver)";
-                tracing::debug!(target: LOGGER, "Conflict resolution on {oid} failed: {why}");
-            }
-        }
+            Resolution::Refused(why) => why.to_string(),
+            Resolution::NotMine => "only Python knows its class (see conflict-resolver)".to_owned(),
+        };
+        // That the conflict stands is counted and told by who hears of it in the end.
+        let class = class.unwrap_or_else(|| "an unknown class".to_owned());
+        tracing::debug!(
+            target: LOGGER,
+            "Conflict resolution on {class} {oid} failed: {why} (committed {committed_tid}, read {read_tid})"
+        );
         resolution
     }
 }

@@ -4,7 +4,6 @@ use crate::{
     eventlog::EventLog,
     open::{OpenError, close, open_storages},
     pid_file::PidFile,
-    resolve::SiteResolver,
     settings::StorageSettings,
 };
 use std::{
@@ -12,6 +11,7 @@ use std::{
     net::{TcpStream, ToSocketAddrs},
     os::unix::{fs::FileTypeExt, net::UnixStream},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -19,6 +19,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 use zeolith_config::quoted;
+use zeolith_interpreter::ProcessResolver;
 use zeolith_server::{Address, Server, StartError};
 
 /// Everything that a server needs to know.
@@ -88,24 +89,18 @@ pub(crate) fn run(
 async fn serve(plan: &Plan, log: Option<&EventLog>, ready: impl FnOnce(&[String])) -> Result<End, Failure> {
     let mut signals = Signals::install().map_err(|error| Failure::System("handle signals", error))?;
     let settings = plan.storages.clone();
-    let resolver = SiteResolver::start(plan.resolver.as_ref());
-    let mut opening = tokio::task::spawn_blocking(move || open_storages(&settings, &resolver));
+    let process = plan.resolver.clone().map(|settings| Arc::new(ProcessResolver::start(settings)));
+    let mut opening = tokio::task::spawn_blocking(move || open_storages(&settings, process.as_ref()));
     let storages = tokio::select! {
         opened = &mut opening => opened.map_err(|error| Failure::System("open the storages", error.into()))??,
         // Opening changes nothing that a crash could not leave behind, so nobody waits for it.
         end = signals.end(log) => return Ok(end),
     };
-    let held: Vec<_> = storages.iter().map(|named| named.storage.clone()).collect();
-    let names: Vec<_> = storages.iter().map(|named| named.name.clone()).collect();
+    let held = storages.clone();
     let server = match Server::start(&plan.address, plan.server.clone(), storages).await {
         Ok(server) => server,
         Err(error) => {
-            let again = names.into_iter().zip(held);
-            close(
-                &again
-                    .map(|(name, storage)| zeolith_server::NamedStorage { name, storage })
-                    .collect::<Vec<_>>(),
-            );
+            close(&held);
             return Err(match error {
                 StartError::AddressInUse(address) => Failure::AddressInUse(address),
                 other => Failure::Start(other),

@@ -149,8 +149,26 @@ fn table(address: &str, answer: &Map<String, Value>) -> String {
             ("running since", of("start")),
         ];
         lines.extend(rows.iter().map(|(label, value)| format!("  {label:<18}{value}")));
+        if let Some(Value::Object(classes)) = status.get("conflicts_by_class") {
+            lines.extend(
+                classes.iter().map(|(class, counts)| format!("  {:<18}{}", "", conflicts(class, counts))),
+            );
+        }
     }
     lines.join("\n")
+}
+
+/// How often a class was in conflict, and what became of it.
+fn conflicts(class: &str, counts: &Value) -> String {
+    let ends = [
+        ("native", "resolved by the server"),
+        ("process", "resolved by the resolver process"),
+        ("client", "given to clients"),
+        ("refused", "refused"),
+    ];
+    let ends = ends.iter().filter_map(|(key, words)| Some(format!("{} {words}", counts.get(key)?.as_u64()?)));
+    let class: String = class.chars().filter(|c| !c.is_control()).collect();
+    format!("{class}: {}", ends.collect::<Vec<_>>().join(", "))
 }
 
 const ANSWER_SIZE_MAX: u32 = 16 << 20;
@@ -187,6 +205,15 @@ mod tests {
         let text = table("HERE", &answer);
         assert!(text.starts_with("HERE is a ZEO server.\n\nstorage '1'\n"), "{text}");
         assert!(text.contains("  commits           3\n"), "{text}");
+    }
+
+    #[test]
+    fn conflicts_are_told_by_class() {
+        let counts = serde_json::json!({"app.Counter": {"process": 3, "refused": 1}});
+        let answer = serde_json::json!({"1": {"conflicts_by_class": counts}});
+        let text = table("HERE", answer.as_object().unwrap());
+        let line = "app.Counter: 3 resolved by the resolver process, 1 refused";
+        assert!(text.ends_with(&format!("\n                    {line}")), "{text}");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A storage with everything that its connections share.
 
 use crate::{
-    clock::Clock, log, log::blather, log_writer, log_writer::Finish, packing::Packs, settings::Settings,
+    ConflictCounts, NamedStorage, clock::Clock, log, log::blather, log_writer, log_writer::Finish,
+    packing::Packs, settings::Settings,
 };
 use std::{
     collections::HashMap,
@@ -23,6 +24,7 @@ pub(crate) struct Host {
     pub(crate) read_only: bool,
     pub(crate) invalidation_age: Option<Duration>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) conflicts: Arc<ConflictCounts>,
     pub(crate) clock: Clock,
     /// When the server started, as `ctime` writes it.
     pub(crate) started: String,
@@ -56,8 +58,7 @@ pub(crate) enum Mail {
 impl Host {
     /// Prepares a storage for being served and starts its log writer.
     pub(crate) fn start(
-        name: String,
-        storage: Arc<dyn Storage>,
+        NamedStorage { name, storage, conflicts }: NamedStorage,
         settings: &Settings,
         clock: Clock,
         started: String,
@@ -69,6 +70,7 @@ impl Host {
             read_only: settings.read_only || storage.is_read_only(),
             invalidation_age: settings.invalidation_age,
             counters: Arc::default(),
+            conflicts,
             clock,
             started,
             published: watch::Sender::new(last),

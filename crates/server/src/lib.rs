@@ -6,6 +6,7 @@
 
 mod address;
 mod clock;
+mod conflicts;
 mod connection;
 mod conversation;
 mod ended;
@@ -26,5 +27,6 @@ mod undo_filter;
 mod workers;
 
 pub use address::Address;
+pub use conflicts::{ConflictCounts, Settled};
 pub use server::{Server, StartError};
 pub use settings::{NamedStorage, Settings};

@@ -82,8 +82,9 @@ impl Server {
         let started = ctime();
         let mut hosts = BTreeMap::new();
         let mut log_writers = Vec::new();
-        for NamedStorage { name, storage } in storages {
-            let (host, writer) = Host::start(name.clone(), storage, &settings, clock, started.clone())
+        for storage in storages {
+            let name = storage.name.clone();
+            let (host, writer) = Host::start(storage, &settings, clock, started.clone())
                 .map_err(|source| StartError::Storage { name: name.clone(), source })?;
             log_writers.push(writer);
             hosts.insert(name, host);

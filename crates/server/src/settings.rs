@@ -1,5 +1,6 @@
 //! What a server is told when it starts.
 
+use crate::ConflictCounts;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 use zeolith_storage::Storage;
 
@@ -57,9 +58,12 @@ impl Default for Settings {
 }
 
 /// A storage and the name by which clients ask for it.
+#[derive(Clone)]
 pub struct NamedStorage {
     /// Lower case, as ZConfig makes section names.
     pub name: String,
     /// What it serves.
     pub storage: Arc<dyn Storage>,
+    /// Where its conflicts are counted, by the server and by whoever resolves them.
+    pub conflicts: Arc<ConflictCounts>,
 }

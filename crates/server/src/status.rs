@@ -12,5 +12,6 @@ pub(crate) fn status(host: &Host) -> ServerStatus {
     };
     host.counters.fill(&mut status);
     host.coordinator().fill(&mut status);
+    host.conflicts.fill(&mut status);
     status
 }

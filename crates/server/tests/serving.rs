@@ -22,7 +22,11 @@ struct Serving {
 
 fn serving(settings: Settings) -> Serving {
     let runtime = Runtime::new().expect("a runtime");
-    let storage = NamedStorage { name: "1".to_owned(), storage: Arc::new(MemoryStorage::new("memory")) };
+    let storage = NamedStorage {
+        name: "1".to_owned(),
+        storage: Arc::new(MemoryStorage::new("memory")),
+        conflicts: Arc::default(),
+    };
     let address = Address::Tcp { host: "127.0.0.1".to_owned(), port: 0 };
     let server = runtime.block_on(Server::start(&address, settings, vec![storage])).expect("a free port");
     let address = server.local_addresses().remove(0);

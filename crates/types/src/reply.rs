@@ -215,4 +215,46 @@ pub struct ServerStatus {
     pub has_timeout: bool,
     /// The last transaction.
     pub last_transaction: Tid,
+    /// Conflicts since the start, the class with the most first. The reference does not tell.
+    pub conflicts_by_class: Vec<ConflictCount>,
+}
+
+/// How often objects of one class were in conflict, and what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConflictCount {
+    /// `module.Class`
+    pub class: String,
+    /// Resolved by the server itself.
+    pub native: u64,
+    /// Resolved by a resolver process.
+    pub process: u64,
+    /// Given to clients to resolve.
+    pub client: u64,
+    /// Refused.
+    pub refused: u64,
+}
+
+impl ConflictCount {
+    /// What stands for the classes that are not counted by name.
+    pub const OTHERS: &str = "(others)";
+
+    /// No conflict of this class yet.
+    #[must_use]
+    pub fn new(class: &str) -> Self {
+        Self { class: class.to_owned(), ..Self::default() }
+    }
+
+    /// Counts those of another class here too.
+    pub const fn add(&mut self, other: &Self) {
+        self.native += other.native;
+        self.process += other.process;
+        self.client += other.client;
+        self.refused += other.refused;
+    }
+
+    /// All conflicts.
+    #[must_use]
+    pub const fn total(&self) -> u64 {
+        self.native + self.process + self.client + self.refused
+    }
 }

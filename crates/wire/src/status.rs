@@ -2,11 +2,11 @@
 
 use crate::{WireError, append_frame, writer::Writer};
 use std::fmt::Write as _;
-use zeolith_types::{ServerStatus, Value};
+use zeolith_types::{ConflictCount, ServerStatus, Value};
 
 /// Writes the answer to `server_status`.
 pub(crate) fn write_status<W: Writer>(writer: &mut W, status: &ServerStatus) {
-    let entries = entries(status);
+    let entries = entries(status, usize::MAX);
     writer.small_dict(entries.len(), |writer| {
         for (name, value) in &entries {
             writer.str(name);
@@ -23,7 +23,7 @@ pub fn status_json<'a>(storages: impl IntoIterator<Item = (&'a str, &'a ServerSt
         separate(&mut json);
         write_string(&mut json, name);
         json.push_str(": {");
-        for (name, value) in entries(status) {
+        for (name, value) in entries(status, CLASSES_IN_JSON_MAX) {
             separate(&mut json);
             write_string(&mut json, name);
             json.push_str(": ");
@@ -47,10 +47,10 @@ pub fn append_status_frame<'a>(
     append_frame(out, |out| out.extend_from_slice(json.as_bytes()))
 }
 
-/// The entries in the reference's order.
-fn entries(status: &ServerStatus) -> [(&'static str, Value); 13] {
+/// The entries in the reference's order, and ours after them.
+fn entries(status: &ServerStatus, classes_max: usize) -> Vec<(&'static str, Value)> {
     let count = |count: u64| Value::Int(count.into());
-    [
+    let mut entries = vec![
         ("connections", count(status.connections)),
         ("loads", count(status.loads)),
         ("stores", count(status.stores)),
@@ -67,7 +67,34 @@ fn entries(status: &ServerStatus) -> [(&'static str, Value); 13] {
             if status.has_timeout { Value::Bool(true) } else { Value::Str("stub".to_owned()) },
         ),
         ("last-transaction", Value::Str(status.last_transaction.to_hex())),
-    ]
+    ];
+    // Monitors compare what they get with what they know, so this is there only if there is something to tell.
+    if !status.conflicts_by_class.is_empty() {
+        entries.push(("conflicts_by_class", by_class(&status.conflicts_by_class, classes_max)));
+    }
+    entries
+}
+
+/// The first classes with their counts that are not 0, the others together.
+fn by_class(counts: &[ConflictCount], classes_max: usize) -> Value {
+    let (named, rest) = counts.split_at(counts.len().min(classes_max));
+    let mut named = named.to_vec();
+    for count in rest {
+        let at = named.iter().position(|count| count.class == ConflictCount::OTHERS);
+        let at = at.unwrap_or_else(|| {
+            named.push(ConflictCount::new(ConflictCount::OTHERS));
+            named.len() - 1
+        });
+        named[at].add(count);
+    }
+    Value::Dict(named.iter().map(|count| (Value::Str(count.class.clone()), by_end(count))).collect())
+}
+
+fn by_end(count: &ConflictCount) -> Value {
+    let ConflictCount { class: _, native, process, client, refused } = *count;
+    let ends = [("native", native), ("process", process), ("client", client), ("refused", refused)];
+    let entry = |(name, count): (&str, u64)| (Value::Str(name.to_owned()), Value::Int(count.into()));
+    Value::Dict(ends.into_iter().filter(|(_, count)| *count > 0).map(entry).collect())
 }
 
 fn separate(json: &mut String) {
@@ -86,12 +113,23 @@ fn write_value(json: &mut String, value: &Value) {
             write!(json, "{value:?}").expect("a string takes everything");
         }
         Value::Str(text) => write_string(json, text),
+        Value::Dict(entries) => {
+            json.push('{');
+            for (name, value) in entries {
+                if let Value::Str(name) = name {
+                    separate(json);
+                    write_string(json, name);
+                    json.push_str(": ");
+                    write_value(json, value);
+                }
+            }
+            json.push('}');
+        }
         Value::None
         | Value::Float(_)
         | Value::Bytes(_)
         | Value::Tuple(_)
         | Value::List(_)
-        | Value::Dict(_)
         | Value::Set(_)
         | Value::UndoPrefix(_) => json.push_str("null"),
     }
@@ -109,6 +147,9 @@ fn write_string(json: &mut String, text: &str) {
     }
     json.push('"');
 }
+
+/// Monitors read the JSON with one call, which may bring no more than a packet.
+const CLASSES_IN_JSON_MAX: usize = 5;
 
 #[cfg(test)]
 mod tests {
@@ -135,6 +176,23 @@ mod tests {
         assert_eq!(parsed["käse \"€😀\""]["timeout-thread-is-alive"], "stub");
         assert_eq!(parsed["käse \"€😀\""]["lock_time"], serde_json::Value::Null);
         assert!(json.contains("\"lock_time\": 1776083670.0"), "{json}");
+    }
+
+    #[test]
+    fn conflicts_are_told_by_class_and_in_json_only_of_the_most_frequent_classes() {
+        let count = |number: u64| ConflictCount {
+            refused: 9 - number,
+            ..ConflictCount::new(&format!("app.C{number}"))
+        };
+        let counts: Vec<_> = (0..8).map(count).collect();
+        let status = ServerStatus { conflicts_by_class: counts, ..ServerStatus::default() };
+        let parsed: serde_json::Value = serde_json::from_str(&status_json([("1", &status)])).unwrap();
+        let classes = &parsed["1"]["conflicts_by_class"];
+        assert_eq!(classes.as_object().unwrap().len(), CLASSES_IN_JSON_MAX + 1);
+        assert_eq!(classes["app.C0"], serde_json::json!({"refused": 9}));
+        assert_eq!(classes["(others)"], serde_json::json!({"refused": 4 + 3 + 2}));
+        let entries = entries(&status, usize::MAX);
+        assert!(matches!(&entries.last().unwrap().1, Value::Dict(classes) if classes.len() == 8));
     }
 
     #[test]

@@ -284,6 +284,7 @@ fn reply(name: &str) -> (MessageId, Reply) {
             waiting: 1,
             has_timeout: false,
             last_transaction: TID,
+            conflicts_by_class: vec![],
         })),
         other => panic!("no test knows {other}"),
     };

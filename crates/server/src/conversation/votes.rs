@@ -44,6 +44,9 @@ impl Conversation {
         let (to, result) = match done {
             Done::Read(to, result) => (to, result),
             Done::Voted(transaction, outcome) => {
+                if let Some(host) = &self.host {
+                    host.conflicts.note(&self.label, &outcome);
+                }
                 let Verdict { answer, release } = self.session.voted(transaction, outcome);
                 if let (Some(host), Some(release)) = (&self.host, release) {
                     host.release(release);
