@@ -10,7 +10,7 @@ use bytes::Bytes;
 use std::{io, path::PathBuf, sync::Arc};
 use zeolith_disk::DiskFile;
 use zeolith_storage::{Patience, Result, StorageError};
-use zeolith_types::{Oid, Tid};
+use zeolith_types::Oid;
 
 /// An open `Data.fs`.
 pub(crate) struct DataFile {
@@ -129,17 +129,23 @@ impl DataFile {
         }
     }
 
-    /// The transaction that wrote the data of a record, which may point back to it.
-    pub(crate) fn writer(&self, record: Record, end: u64, patience: Patience) -> Result<Option<Tid>> {
-        let mut record = record;
-        while let Body::Backpointer(pointer) = record.body {
-            if pointer == 0 {
-                return Ok(None);
+    /// Whether a record has data, or points back to some.
+    pub(crate) fn has_data(&self, record: Record, end: u64, patience: Patience) -> Result<bool> {
+        let mut next = Some(record);
+        while let Some(record) = next {
+            if record.is_gone() {
+                return Ok(false);
             }
-            self.check_backwards(pointer, record.position)?;
-            record = self.record(record.header.oid, pointer, end, Want::Header, patience)?;
+            next = self.pointed_to(&record, end, patience)?;
         }
-        Ok(Some(record.header.tid))
+        Ok(true)
+    }
+
+    /// The record that a record points back to, if it does.
+    pub(crate) fn pointed_to(&self, record: &Record, end: u64, patience: Patience) -> Result<Option<Record>> {
+        let Some(pointer) = record.backpointer() else { return Ok(None) };
+        self.check_backwards(pointer, record.position)?;
+        self.record(record.header.oid, pointer, end, Want::Header, patience).map(Some)
     }
 
     /// The record before `record`, if there is one.

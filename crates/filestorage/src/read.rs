@@ -48,6 +48,22 @@ impl State {
         Err(StorageError::NoObject(oid))
     }
 
+    /// Also finds a record from before the last pack, which nothing but a later record points back to.
+    pub(crate) fn has_record(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<bool> {
+        let mut next = self.current(oid, Want::Header, patience)?;
+        while let Some(record) = next {
+            next = self.file.previous(&record, self.end, Want::Header, patience)?;
+            let mut pointed = Some(record);
+            while let Some(record) = pointed {
+                if record.header.tid == serial {
+                    return self.file.has_data(record, self.end, patience);
+                }
+                pointed = self.file.pointed_to(&record, self.end, patience)?;
+            }
+        }
+        Ok(false)
+    }
+
     pub(crate) fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
         let record = self.current(oid, Want::Header, patience)?.filter(|record| !record.is_gone());
         record.map(|record| record.header.tid).ok_or(StorageError::NoObject(oid))

@@ -152,6 +152,10 @@ impl Storage for FileStorage {
         self.state.load().load_serial(oid, serial, patience)
     }
 
+    fn has_record(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<bool> {
+        self.state.load_full().has_record(oid, serial, patience)
+    }
+
     fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
         self.state.load().current_tid(oid, patience)
     }

@@ -79,7 +79,7 @@ impl Voter<'_> {
             };
             prepared.push(oid, None, self.index.get(oid).unwrap_or(0), &body);
             let back_to = match undone {
-                Reversal::To(pointer) => self.writer_of(oid, pointer)?,
+                Reversal::To(pointer) => self.transaction_of(oid, pointer)?,
                 Reversal::Merged(_) | Reversal::Failed(_) => None,
             };
             let place = *places.entry(oid).or_insert(touched.len());
@@ -92,13 +92,14 @@ impl Voter<'_> {
         failures.into_result().map(|()| touched)
     }
 
-    /// The transaction that wrote the data to which a record at `position` leads; `None` if it leads to none.
-    fn writer_of(&self, oid: Oid, position: u64) -> Result<Option<Tid>> {
+    /// The transaction of the record at `position`; `None` if it says that the object does not exist.
+    fn transaction_of(&self, oid: Oid, position: u64) -> Result<Option<Tid>> {
         if position == 0 {
             return Ok(None);
         }
         let record = self.file.record(oid, position, self.end, Want::Header, self.patience)?;
-        self.file.writer(record, self.end, self.patience)
+        let tid = record.header.tid;
+        Ok(self.file.has_data(record, self.end, self.patience)?.then_some(tid))
     }
 
     /// The transaction, if it is after the last pack.

@@ -105,6 +105,7 @@ impl Told {
             PackPhase::Mark => "marking what is kept",
             PackPhase::Copy => "copying what is kept",
             PackPhase::CatchUp => "copying what came later",
+            PackPhase::Blobs => "removing blobs of what is not kept",
         };
         tracing::debug!(target: log::STORAGE_SERVER, "('{storage}') pack: {doing}, {tenths}0 %");
     }

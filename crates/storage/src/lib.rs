@@ -97,6 +97,16 @@ pub trait Storage: Send + Sync {
     /// The record that transaction `serial` wrote for `oid`; `NoObject` if it wrote none.
     fn load_serial(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<Bytes>;
 
+    /// Whether the storage still keeps the record that transaction `serial` wrote for `oid`, for whatever purpose:
+    /// also when `load_serial` does not find it any more, because only a later record needs its data.
+    fn has_record(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<bool> {
+        match self.load_serial(oid, serial, patience) {
+            Ok(_) => Ok(true),
+            Err(StorageError::NoObject(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The tid of the current revision; `NoObject` if there is none.
     fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid>;
 

@@ -11,6 +11,8 @@ pub enum PackPhase {
     Copy,
     /// Copying what was committed after the pack time; counts bytes of the old file.
     CatchUp,
+    /// Removing blobs of what is not kept; counts objects that have blobs, as far as it has come.
+    Blobs,
 }
 
 /// How far a pack is.

@@ -7,7 +7,7 @@ use crate::workspace::{DependencyKind, Package};
 const RANKS: &[&[&str]] = &[
     &["types"],
     &["storage", "disk", "pickle"],
-    &["wire", "filestorage", "layers", "resolve", "config"],
+    &["wire", "filestorage", "blobs", "layers", "resolve", "config"],
     &["core", "cache"],
     &["server", "interpreter", "client"],
     &["cli", "python"],
@@ -19,10 +19,11 @@ const NEVER: &[(&str, &[&str])] = &[
     ("disk", &["types"]),
     ("wire", &["storage", "disk"]),
     ("layers", &["disk"]),
+    ("blobs", &["disk"]),
     ("config", &["types", "storage", "disk", "pickle"]),
-    ("core", &["wire", "filestorage", "layers", "config", "disk", "pickle"]),
-    ("cache", &["wire", "filestorage", "layers", "config", "storage"]),
-    ("client", &["core", "storage", "filestorage", "layers"]),
+    ("core", &["wire", "filestorage", "blobs", "layers", "config", "disk", "pickle"]),
+    ("cache", &["wire", "filestorage", "blobs", "layers", "config", "storage"]),
+    ("client", &["core", "storage", "filestorage", "blobs", "layers"]),
     ("server", &["cache"]),
     ("interpreter", &["wire", "filestorage", "config", "core"]),
 ];

@@ -1,0 +1,185 @@
+//! What a pack does to blobs: those of revisions that the storage does not have any more go.
+//!
+//! This comes after the storage's own pack, which has put its new file in place by then: a crash in between
+//! leaves blobs that nobody refers to, never a record without its blob. A marker in the blob directory tells
+//! the next pack that there is something left to do, even if the storage has nothing to pack.
+
+use crate::{
+    directory::{BlobDirectory, MARKER, io_at, parent, sync_directory},
+    layout::blob_name,
+    storage::{BlobStorage, Manner},
+    walk::{Objects, revisions},
+};
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Patience, Result, Storage, StorageError};
+use zeolith_types::{Oid, Tid, Timestamp};
+
+/// Is told how far a pack is, and says whether it is to go on.
+type Report<'a> = dyn FnMut(PackProgress) -> ControlFlow<()> + 'a;
+
+impl BlobStorage {
+    /// Packs the storage, then its blobs.
+    pub(crate) fn pack_both(&self, time: Timestamp, report: &mut Report<'_>) -> Result<PackOutcome> {
+        let marker = self.directory.path().join(PENDING);
+        let was_pending = marker.try_exists().map_err(io_at("looking at", &marker))?;
+        if !was_pending && !self.inner.is_read_only() {
+            File::create(&marker).map_err(io_at("making", &marker))?;
+            sync_directory(self.directory.path())?;
+        }
+        let outcome = self.inner.pack(time, report);
+        let is_due = match &outcome {
+            Ok(PackOutcome::Packed { .. }) => true,
+            // If nothing is gone, that pack did not come to its end, and what it would have replaced stays.
+            Ok(PackOutcome::NothingToDo) => was_pending && self.sweep(None).finds_something(report)?,
+            Err(_) if was_pending => return outcome,
+            Err(_) => false,
+        };
+        if is_due {
+            self.sweep(self.old()?).run(report)?;
+        }
+        match fs::remove_file(&marker) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at("removing", &marker)(error)),
+            _ => outcome,
+        }
+    }
+
+    fn sweep(&self, old: Option<PathBuf>) -> Sweep<'_> {
+        Sweep { storage: &*self.inner, directory: &self.directory, manner: self.manner, old }
+    }
+
+    /// Where the blobs of the file from before the pack are kept, emptied; `None` if they are not.
+    fn old(&self) -> Result<Option<PathBuf>> {
+        let Manner::FileStorage { keep_old } = self.manner else { return Ok(None) };
+        let mut name = OsString::from(self.directory.path());
+        name.push(".old");
+        let old = PathBuf::from(name);
+        match fs::remove_dir_all(&old) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_at("removing", &old)(error));
+            }
+            _ => {}
+        }
+        if !keep_old {
+            return Ok(None);
+        }
+        fs::create_dir(&old).map_err(io_at("making", &old))?;
+        link(&self.directory.path().join(MARKER), &old.join(MARKER))?;
+        Ok(Some(old))
+    }
+}
+
+/// Goes through the blob directory once.
+struct Sweep<'a> {
+    storage: &'a dyn Storage,
+    directory: &'a BlobDirectory,
+    manner: Manner,
+    /// Where to what goes is moved, and where what stays gets a second name.
+    old: Option<PathBuf>,
+}
+
+impl Sweep<'_> {
+    /// Removes or moves all that the storage does not have any more.
+    fn run(&self, report: &mut Report<'_>) -> Result<()> {
+        let mut objects = Objects::of(self.directory)?;
+        let mut done = 0_u64;
+        while let Some((oid, place)) = objects.next()? {
+            self.object(oid, &place)?;
+            done += 1;
+            tell(done, report)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is a blob that the storage does not have any more.
+    fn finds_something(&self, report: &mut Report<'_>) -> Result<bool> {
+        let mut objects = Objects::of(self.directory)?;
+        let mut done = 0_u64;
+        while let Some((oid, place)) = objects.next()? {
+            for tid in self.judged(&place)? {
+                if !self.has(oid, tid)? {
+                    return Ok(true);
+                }
+            }
+            done += 1;
+            tell(done, report)?;
+        }
+        Ok(false)
+    }
+
+    /// The revisions with a blob that can be judged: what is not published yet, the storage would not know.
+    fn judged(&self, place: &Path) -> Result<Vec<Tid>> {
+        let through = self.storage.last_transaction();
+        let mut tids = revisions(place)?;
+        tids.retain(|tid| *tid <= through);
+        Ok(tids)
+    }
+
+    fn object(&self, oid: Oid, place: &Path) -> Result<()> {
+        let mut is_changed = false;
+        for tid in self.judged(place)? {
+            let path = place.join(blob_name(tid));
+            let old = self.old_path(&path)?;
+            match (self.has(oid, tid)?, old) {
+                (true, None) => {}
+                (true, Some(old)) => link(&path, &old)?,
+                (false, None) => {
+                    fs::remove_file(&path).map_err(io_at("removing", &path))?;
+                    is_changed = true;
+                }
+                (false, Some(old)) => {
+                    fs::rename(&path, &old).map_err(io_at("keeping an old blob as", &old))?;
+                    is_changed = true;
+                }
+            }
+        }
+        if is_changed {
+            self.directory.prune(place);
+        }
+        Ok(())
+    }
+
+    /// Whether the storage still has a record of the revision. The reference's wrapper asks for what can be
+    /// loaded, its file storage keeps the blobs of all records that it keeps.
+    fn has(&self, oid: Oid, tid: Tid) -> Result<bool> {
+        if self.manner != Manner::Wrapper {
+            return self.storage.has_record(oid, tid, Patience::Wait);
+        }
+        match self.storage.load_serial(oid, tid, Patience::Wait) {
+            Ok(_) => Ok(true),
+            Err(StorageError::NoObject(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where a file is kept, with its directory made.
+    fn old_path(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let Some(old) = &self.old else { return Ok(None) };
+        let path = old.join(path.strip_prefix(self.directory.path()).unwrap_or(path));
+        fs::create_dir_all(parent(&path)).map_err(io_at("making", parent(&path)))?;
+        Ok(Some(path))
+    }
+}
+
+fn tell(done: u64, report: &mut Report<'_>) -> Result<()> {
+    let progress = PackProgress { phase: PackPhase::Blobs, done, total: done };
+    match done.is_multiple_of(REPORT_EVERY) && report(progress).is_break() {
+        true => Err(StorageError::Cancelled),
+        false => Ok(()),
+    }
+}
+
+/// Gives a file a second name.
+fn link(path: &Path, second: &Path) -> Result<()> {
+    fs::hard_link(path, second).map_err(io_at("keeping an old blob as", second))
+}
+
+/// Tells that blobs of an earlier pack may have stayed.
+const PENDING: &str = ".zeolith-pack";
+/// Objects between two reports.
+const REPORT_EVERY: u64 = 100;
