@@ -6,9 +6,11 @@ use crate::{
 };
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
+    path::Path,
     sync::Arc,
     time::SystemTime,
 };
+use zeolith_blobs::{BlobStorage, Layout, Manner, Options as BlobOptions, Recovered};
 use zeolith_config::quoted;
 use zeolith_disk::RealDisk;
 use zeolith_filestorage::{FileStorage, IndexUse, OpenReport, Options};
@@ -74,6 +76,10 @@ fn open(kind: &StorageKind, place: &Place) -> Result<Arc<dyn Storage>, StorageEr
         StorageKind::File(file) => open_file(file, place),
         StorageKind::Demo(demo) => open_demo(demo, place),
         StorageKind::Zlib(zlib) => open_zlib(zlib, place),
+        StorageKind::Blob(blobs) => {
+            let options = BlobOptions { manner: Manner::Wrapper, create: false };
+            with_blobs(open(&blobs.inner, place)?, &blobs.directory, options)
+        }
     }
 }
 
@@ -142,6 +148,41 @@ fn open_file(file: &FileSettings, place: &Place) -> Result<Arc<dyn Storage>, Sto
     let (storage, report) =
         FileStorage::open_with_progress(Arc::new(RealDisk), &file.path, options, &mut progress)?;
     log_report(file, &report);
+    match &file.blob_directory {
+        Some(directory) => {
+            let options = BlobOptions { manner: Manner::FileStorage { keep_old: pack_keep_old }, create };
+            with_blobs(Arc::new(storage), directory, options)
+        }
+        None => Ok(Arc::new(storage)),
+    }
+}
+
+/// Gives a storage a blob directory.
+fn with_blobs(
+    storage: Arc<dyn Storage>,
+    directory: &Path,
+    options: BlobOptions,
+) -> Result<Arc<dyn Storage>, StorageError> {
+    let (storage, report) = BlobStorage::open(storage, directory, options)?;
+    let (pid, path) = (std::process::id(), storage.directory().path().display());
+    if report.directory.created {
+        tracing::info!(target: "ZODB.blob", "({pid}) Blob directory '{path}/' does not exist. Created new directory.");
+    }
+    if report.directory.layout == Layout::Lawn {
+        tracing::warn!(
+            target: "ZODB.blob",
+            "({pid}) Blob directory '{path}/' has the layout lawn, which is slow with many blobs; consider to \
+             migrate it to bushy, with migrateblobs of ZODB"
+        );
+    }
+    let Recovered { removed, completed } = report.recovered;
+    if removed + completed > 0 {
+        tracing::warn!(
+            target: "ZODB.blob",
+            "({pid}) Blob directory '{path}/': the last server ended amid transactions: {completed} blobs of \
+             finished ones brought to their places, {removed} of others removed"
+        );
+    }
     Ok(Arc::new(storage))
 }
 

@@ -53,6 +53,8 @@ pub enum StorageKind {
     Demo(DemoSettings),
     /// `<zlibstorage>` and `<serverzlibstorage>`.
     Zlib(ZlibSettings),
+    /// `<blobstorage>`.
+    Blob(BlobSettings),
 }
 
 /// The keys and sections of `<demostorage>`. A storage that is left out is an empty one in memory.
@@ -77,11 +79,22 @@ pub struct ZlibSettings {
     pub base: Box<StorageKind>,
 }
 
+/// The key and the section of `<blobstorage>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobSettings {
+    /// `blob-dir`.
+    pub directory: PathBuf,
+    /// The storage that gets blobs.
+    pub inner: Box<StorageKind>,
+}
+
 /// The keys of `<filestorage>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileSettings {
     /// `path`.
     pub path: PathBuf,
+    /// `blob-dir`, if it is to have blobs.
+    pub blob_directory: Option<PathBuf>,
     /// `create`: throw away what is there.
     pub create: bool,
     /// `read-only`.
@@ -98,7 +111,16 @@ impl FileSettings {
     /// A file with every other key left out.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { path, create: false, read_only: false, quota: None, pack_gc: true, pack_keep_old: true }
+        let blob_directory = None;
+        Self {
+            path,
+            blob_directory,
+            create: false,
+            read_only: false,
+            quota: None,
+            pack_gc: true,
+            pack_keep_old: true,
+        }
     }
 }
 
@@ -111,6 +133,7 @@ impl StorageKind {
             Self::Demo(_) => "DemoStorage",
             Self::Zlib(ZlibSettings { clients_compress: false, .. }) => "ZlibStorage",
             Self::Zlib(ZlibSettings { clients_compress: true, .. }) => "ServerZlibStorage",
+            Self::Blob(_) => "BlobStorage",
         }
     }
 }
@@ -121,8 +144,17 @@ impl fmt::Display for StorageKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.class())?;
         match self {
-            Self::File(file) => write!(f, " {}", file.path.display()),
+            Self::File(file) => {
+                write!(f, " {}", file.path.display())?;
+                match &file.blob_directory {
+                    Some(directory) => write!(f, " (blobs in {})", directory.display()),
+                    None => Ok(()),
+                }
+            }
             Self::Memory(name) => write!(f, " {name}"),
+            Self::Blob(BlobSettings { directory, inner }) => {
+                write!(f, " (blobs in {}; {inner})", directory.display())
+            }
             Self::Demo(demo) => {
                 let part = |part: &Option<Box<Self>>| {
                     part.as_ref().map_or_else(|| "nothing".to_owned(), ToString::to_string)
@@ -232,6 +264,7 @@ fn storage(section: &Checked) -> Option<Result<StorageKind, ConfigError>> {
             let name = section.text("name").unwrap_or_default().to_owned();
             Some(Ok(StorageKind::Memory(name)))
         }
+        "blobstorage" => Some(blob_storage(section).map(StorageKind::Blob)),
         "demostorage" => Some(demo_storage(section).map(StorageKind::Demo)),
         "zlibstorage" => Some(zlib_storage(section, false)),
         "serverzlibstorage" => Some(zlib_storage(section, true)),
@@ -275,12 +308,25 @@ fn demo_storage(section: &Checked) -> Result<DemoSettings, ConfigError> {
     Ok(demo)
 }
 
+fn blob_storage(section: &Checked) -> Result<BlobSettings, ConfigError> {
+    let directory = PathBuf::from(section.text("blob-dir").unwrap_or_default());
+    if directory.as_os_str().is_empty() {
+        return Err(section.key_error("blob-dir", "blob-dir is empty: name the directory of the blobs"));
+    }
+    Ok(BlobSettings { directory, inner: base_storage(section)? })
+}
+
 fn file_storage(section: &Checked) -> Result<FileSettings, ConfigError> {
     let quota = section.integer("quota").map(|quota| {
         u64::try_from(quota).map_err(|_| section.key_error("quota", "quota can't be less than zero"))
     });
     let settings = FileSettings {
         path: section.path("path").map(PathBuf::from).expect("the schema requires a path"),
+        // An empty one is none.
+        blob_directory: section
+            .path("blob-dir")
+            .filter(|path| !path.as_os_str().is_empty())
+            .map(PathBuf::from),
         create: section.boolean("create").unwrap_or(false),
         read_only: section.boolean("read-only").unwrap_or(false),
         quota: quota.transpose()?,

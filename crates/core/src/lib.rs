@@ -20,7 +20,8 @@ pub use counters::Counters;
 pub use locks::LockSet;
 pub use publication::{Lagged, Publication, PublicationLog, time_away};
 pub use session::{
-    Access, Answer, Caller, CloseReason, Outbox, Read, Rules, Session, Step, Verdict, load_reply,
+    Access, Answer, BlobRecord, BlobStep, Caller, CloseReason, Outbox, Read, Rules, Session, Step, Verdict,
+    load_reply,
 };
 pub use transaction::{Abandoned, VoteRequest};
 

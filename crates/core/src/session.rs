@@ -5,10 +5,12 @@
 //! [`Session::answer`], which keep the one rule that clients' caches depend on: an answer computed as of
 //! transaction T leaves after the notices up to T and before those after T (invariants 7 and 8).
 
+mod blob;
 mod commit;
 mod deliver;
 mod step;
 
+pub use blob::{BlobRecord, BlobStep};
 pub use deliver::{Outbox, load_reply};
 pub use step::{Answer, Caller, CloseReason, Read, Step, Verdict};
 
@@ -164,15 +166,14 @@ impl Session {
             Request::Pack { time, wait } => {
                 return Step::Pack { to, time: Timestamp::from_secs_f64(time), wait };
             }
-            Request::SendBlob { .. } => {
-                let refusal = Refusal::Type("Blobs are not supported".to_owned());
-                return to.refuse(refusal);
+            Request::SendBlob { oid, serial } => return Step::SendBlob { to, oid, serial },
+            Request::StoreBlobStart => return self.begin_blob(to),
+            Request::StoreBlobChunk { chunk } => return self.append_to_blob(to, chunk),
+            Request::StoreBlobEnd { oid, serial, data, id: transaction } => {
+                return self.end_blob(to, &transaction, BlobRecord { oid, serial, data });
             }
-            Request::StoreBlobStart
-            | Request::StoreBlobChunk { .. }
-            | Request::StoreBlobEnd { .. }
-            | Request::StoreBlobShared { .. } => {
-                return to.refuse(no_attribute("temporaryDirectory"));
+            Request::StoreBlobShared { oid, serial, data, filename, id: transaction } => {
+                return self.shared_blob(to, &transaction, BlobRecord { oid, serial, data }, filename);
             }
             Request::TpcBegin(start) => return self.begin(to, *start),
             Request::Store { oid, serial, data, id: transaction } => {
@@ -214,6 +215,8 @@ fn writes(request: &Request) -> bool {
         | Request::DeleteObject { .. }
         | Request::CheckCurrentSerial { .. }
         | Request::Undo { .. }
+        | Request::StoreBlobStart
+        | Request::StoreBlobChunk { .. }
         | Request::StoreBlobEnd { .. }
         | Request::StoreBlobShared { .. }
         | Request::Vote { .. }
@@ -229,8 +232,6 @@ fn writes(request: &Request) -> bool {
         | Request::GetTid { .. }
         | Request::History { .. }
         | Request::RecordIternext { .. }
-        | Request::StoreBlobStart
-        | Request::StoreBlobChunk { .. }
         | Request::SendBlob { .. }
         | Request::UndoLog { .. }
         | Request::UndoInfo { .. }

@@ -20,6 +20,8 @@ pub(crate) struct Transaction {
     first_in_memory: usize,
     /// What vote must answer because of something that the client said before.
     pub(crate) doom: Option<Refusal>,
+    /// A blob is being uploaded for it.
+    pub(crate) is_uploading: bool,
     /// How far it is.
     pub(crate) phase: Phase,
 }
@@ -87,6 +89,7 @@ impl Transaction {
             in_memory: 0,
             first_in_memory: 0,
             doom: None,
+            is_uploading: false,
             phase: Phase::Collecting,
         }
     }

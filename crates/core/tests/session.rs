@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use zeolith_core::{
-    Abandoned, Answer, CloseReason, Counters, Lock, LockSet, Outbox, Publication, PublicationLog, Read,
-    Rules, Session, SessionId, Step, Verdict,
+    Abandoned, Answer, BlobStep, CloseReason, Counters, Lock, LockSet, Outbox, Publication, PublicationLog,
+    Read, Rules, Session, SessionId, Step, Verdict,
 };
-use zeolith_storage::{Found, Load, TransactionId, Voted};
+use zeolith_storage::{Found, Load, TransactionId, UploadedBlob, Voted, Write};
 use zeolith_types::{
     Call, Conflict, MessageId, Oid, Refusal, Reply, Request, Revision, Tid, TransactionStart, Value,
 };
@@ -309,4 +309,79 @@ fn a_finish_that_could_not_be_written_is_answered_and_the_client_may_begin_again
     let full = Refusal::Os { errno: Some(28), text: "disk full".into() };
     assert_eq!(session.finish_failed(full.clone()).unwrap().result, Err(full));
     begin(&mut session, 6);
+}
+
+fn upload_begins(session: &mut Session) -> Step {
+    tell(session, Request::StoreBlobStart)
+}
+
+fn upload_ends(session: &mut Session, id: i128, oid: u64) -> Step {
+    let (oid, serial, data) = (Oid::new(oid), Tid::ZERO, Bytes::from_static(b"record"));
+    tell(session, Request::StoreBlobEnd { oid, serial, data, id: Value::Int(id) })
+}
+
+fn chunk(session: &mut Session) -> Step {
+    tell(session, Request::StoreBlobChunk { chunk: Bytes::from_static(b"chunk") })
+}
+
+fn refused(step: &Step) -> bool {
+    matches!(step, Step::Answer(Answer { result: Err(_), .. }))
+}
+
+#[test]
+fn an_upload_becomes_a_write_of_its_transaction() {
+    let mut session = registered(5);
+    begin(&mut session, 7);
+    assert!(matches!(upload_begins(&mut session), Step::Blob(_, BlobStep::Begin)));
+    assert!(matches!(chunk(&mut session), Step::Blob(_, BlobStep::Append(_))));
+    let Step::Blob(to, BlobStep::End(record)) = upload_ends(&mut session, 7, 3) else {
+        panic!("the upload does not end");
+    };
+    let blob = UploadedBlob::new("content");
+    let step = session.blob_uploaded(to, record, Ok(blob.clone()));
+    assert!(matches!(step, Step::Done));
+    assert!(matches!(call(&mut session, 1, Request::Vote { id: Value::Int(7) }), Step::Lock(_)));
+    let request = session.locked(TransactionId(1), Lock::Granted).expect("the locks are held");
+    let data = Bytes::from_static(b"record").into();
+    let write = Write::StoreBlob { oid: Oid::new(3), serial: Tid::ZERO, data, blob };
+    assert_eq!(request.writes.writes, [write]);
+}
+
+#[test]
+fn an_upload_needs_a_transaction_and_a_beginning_of_its_own() {
+    let mut session = registered(5);
+    assert!(refused(&upload_begins(&mut session)));
+    begin(&mut session, 7);
+    assert!(refused(&chunk(&mut session)));
+    assert!(refused(&upload_ends(&mut session, 7, 3)));
+    assert!(matches!(upload_begins(&mut session), Step::Blob(..)));
+    assert!(refused(&upload_begins(&mut session)));
+    assert!(refused(&upload_ends(&mut session, 8, 3)));
+    assert!(matches!(upload_ends(&mut session, 7, 3), Step::Blob(..)));
+    assert!(refused(&chunk(&mut session)));
+}
+
+#[test]
+fn a_refused_upload_ends_the_connection_and_a_reader_can_not_begin_one() {
+    let mut session = registered(5);
+    begin(&mut session, 7);
+    upload_begins(&mut session);
+    let Step::Blob(to, BlobStep::End(record)) = upload_ends(&mut session, 7, 3) else {
+        panic!("the upload does not end");
+    };
+    let refusal = Refusal::Storage("disk full".to_owned());
+    let Step::Answer(answer) = session.blob_uploaded(to, record, Err(refusal)) else {
+        panic!("no answer");
+    };
+    let mut heard = Heard::default();
+    assert!(matches!(session.answer(answer, &mut heard), Err(CloseReason::OneWayFailed("storeBlobEnd", _))));
+
+    let mut reader = Session::new(ME, RULES);
+    reader.register(true, false, Tid::ZERO, Arc::default()).expect("anybody may read");
+    assert!(refused(&upload_begins(&mut reader)));
+    let name = "x.tmp-".to_owned();
+    let (oid, serial, data, id) = (Oid::new(3), Tid::ZERO, Bytes::new(), Value::Int(7));
+    assert!(refused(&tell(&mut reader, Request::StoreBlobShared { oid, serial, data, filename: name, id })));
+    let asks = call(&mut reader, 1, Request::SendBlob { oid, serial });
+    assert!(matches!(asks, Step::SendBlob { .. }));
 }

@@ -5,10 +5,11 @@
 //! Loads are answered here and now; what is not in memory goes to the blocking pool.
 
 use crate::{
+    blob_stream::BlobStream,
     conversation::Conversation,
     ended::Ended,
     host::{Host, Mail},
-    jobs::{Job, SlowLoad},
+    jobs::{Done, Job, SlowLoad},
     log,
     pipe::{Pipe, Progress},
     settings::Settings,
@@ -20,8 +21,8 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
-use zeolith_core::{Access, SessionId};
-use zeolith_types::Tid;
+use zeolith_core::{Access, Answer, SessionId};
+use zeolith_types::{Reply, Tid};
 use zeolith_wire::{Encoding, Hello};
 
 /// What all connections of a server share.
@@ -132,12 +133,56 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Lets the blocking pool do a job. Whatever the client says meanwhile waits for its result.
     async fn do_job(&mut self, job: Job) -> Result<(), Ended> {
-        let Some(host) = self.conversation.host.clone() else {
-            return Ok(());
-        };
-        let done = tokio::task::spawn_blocking(move || job.run(&host)).await;
-        let done = done.map_err(|error| Ended::Socket(io::Error::other(error)))?;
-        self.conversation.done(done, &mut self.pipe.outgoing)
+        let mut next = Some(job);
+        while let Some(job) = next {
+            let Some(done) = run(job, self.conversation.host.clone()).await? else { break };
+            next = self.conversation.done(done, &mut self.pipe.outgoing)?;
+        }
+        match self.conversation.stream.take() {
+            Some(stream) => self.send_blob(stream).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends a blob. Nothing comes between its messages: what else there is to say meanwhile is said afterwards,
+    /// and what the client says meanwhile stays with it.
+    async fn send_blob(&mut self, mut stream: BlobStream) -> Result<(), Ended> {
+        let encoding = self.conversation.encoding();
+        let mut behind = Vec::new();
+        stream.begin(encoding, &mut self.pipe.outgoing);
+        loop {
+            self.drain(&mut behind).await?;
+            let sent = stream.send_piece(encoding, &mut self.pipe.outgoing).await.map_err(Ended::from)?;
+            stream = sent.0;
+            if !sent.1 {
+                break;
+            }
+            // The log of publications does not wait for blobs of any size; but who reads so slowly that this
+            // much gathers is not told more, and falls behind like any other.
+            if behind.len() < BEHIND_MAX {
+                self.conversation.published(&mut behind)?;
+            }
+        }
+        stream.end(encoding, &mut self.pipe.outgoing);
+        self.pipe.outgoing.append(&mut behind);
+        let answer = Answer { to: stream.to, result: Ok(Reply::None) };
+        self.conversation.answer(answer, &mut self.pipe.outgoing)
+    }
+
+    /// Waits until the socket has taken everything. Mail is read meanwhile, since a transaction of this
+    /// connection can time out, and others wait for what it holds.
+    async fn drain(&mut self, behind: &mut Vec<u8>) -> Result<(), Ended> {
+        loop {
+            let mail = tokio::select! {
+                drained = self.pipe.drain() => return drained.map_err(Ended::Socket),
+                mail = self.conversation.mailbox.1.recv() => mail.ok_or(Ended::ByPeer)?,
+            };
+            let mut next = self.conversation.mail(mail, behind)?;
+            while let Some(job) = next {
+                let Some(done) = run(job, self.conversation.host.clone()).await? else { break };
+                next = self.conversation.done(done, behind)?;
+            }
+        }
     }
 
     /// What is there already besides the socket: a client that never stops talking can't hold it back.
@@ -195,6 +240,13 @@ enum Event {
     Loaded(SlowLoad),
 }
 
+/// Lets the blocking pool do a job.
+async fn run(job: Job, host: Option<Arc<Host>>) -> Result<Option<Done>, Ended> {
+    let Some(host) = host else { return Ok(None) };
+    let done = tokio::task::spawn_blocking(move || job.run(&host)).await;
+    done.map(Some).map_err(|error| Ended::Socket(io::Error::other(error)))
+}
+
 /// Waits for the next publication; for ever, if there is no storage yet.
 async fn changed(published: Option<&mut watch::Receiver<Tid>>) -> Result<(), watch::error::RecvError> {
     match published {
@@ -203,6 +255,8 @@ async fn changed(published: Option<&mut watch::Receiver<Tid>>) -> Result<(), wat
     }
 }
 
+/// Bytes of notices that gather behind a blob.
+const BEHIND_MAX: usize = 4 << 20;
 /// Loads of one connection that may wait for the disk at a time; then its next calls wait.
 const SLOW_LOADS_MAX: usize = 64;
 

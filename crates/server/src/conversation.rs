@@ -1,11 +1,14 @@
 //! What is said on a connection: does what the core's session decides, with the storage and its host.
 //!
-//! `reads.rs` has the way of a load, `votes.rs` what a commit asks of the storage.
+//! `reads.rs` has the way of a load, `votes.rs` what a commit asks of the storage, `blobs.rs` uploads and
+//! downloads.
 
+mod blobs;
 mod reads;
 mod votes;
 
 use crate::{
+    blob_stream::BlobStream,
     connection::Shared,
     ended::Ended,
     host::{Host, Mail},
@@ -17,6 +20,7 @@ use crate::{
     packing,
     spool::PutAside,
 };
+pub(crate) use blobs::Upload;
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::{
@@ -40,9 +44,18 @@ pub(crate) struct Conversation {
     iterators: Iterators,
     put_aside: PutAside,
     pub(crate) slow_loads: JoinSet<SlowLoad>,
+    /// The blob that the client is uploading.
+    upload: Option<Upload>,
+    /// The blob that is to be sent now; everything else waits behind it.
+    pub(crate) stream: Option<BlobStream>,
 }
 
 impl Conversation {
+    /// The encoding that the client has chosen.
+    pub(crate) const fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     /// How log lines name the peer.
     pub(crate) fn label(&self) -> &str {
         &self.label
@@ -66,6 +79,8 @@ impl Conversation {
             iterators: Iterators::default(),
             put_aside: PutAside::default(),
             slow_loads: JoinSet::new(),
+            upload: None,
+            stream: None,
         }
     }
 
@@ -127,7 +142,10 @@ impl Conversation {
                 let aside = std::mem::take(&mut self.put_aside);
                 Ok(Some(Job::PutAside(to, records, aside, self.shared.settings.temporary_directory.clone())))
             }
+            Step::Blob(to, step) => self.blob(to, step, out),
+            Step::SendBlob { to, oid, serial } => Ok(Some(Job::OpenBlob(to, oid, serial))),
             Step::Abort(to, abandoned) => {
+                self.upload = None;
                 if let (Some(host), Some(abandoned)) = (&self.host, abandoned) {
                     host.release(abandoned);
                 }
@@ -210,7 +228,7 @@ impl Conversation {
     }
 
     /// Writes an answer after everything that it may take into account.
-    fn answer(&mut self, answer: Answer, out: &mut Vec<u8>) -> Result<(), Ended> {
+    pub(crate) fn answer(&mut self, answer: Answer, out: &mut Vec<u8>) -> Result<(), Ended> {
         if let Err(refusal) = &answer.result
             && !refusal.is_routine()
         {

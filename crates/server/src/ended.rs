@@ -1,8 +1,10 @@
 //! Why a connection ended, and the one log line that says so.
 
+use crate::blob_stream::StreamError;
 use crate::log;
 use std::{fmt, io};
 use zeolith_core::CloseReason;
+use zeolith_storage::StorageError;
 use zeolith_wire::WireError;
 
 /// Why a connection ended.
@@ -17,6 +19,8 @@ pub(crate) enum Ended {
     Wire(WireError),
     /// The hello is none.
     Hello(WireError),
+    /// A blob that is half sent can't be read on.
+    Blob(StorageError),
     /// The core says so.
     Core(CloseReason),
     /// It held its locks for too long.
@@ -51,6 +55,7 @@ impl fmt::Display for Ended {
             Self::Socket(error) => write!(f, "{error}"),
             Self::Wire(error) => write!(f, "Can't deserialize message: {error}"),
             Self::Hello(error) => write!(f, "bad handshake {error}"),
+            Self::Blob(error) => write!(f, "a blob could only be sent in part: {error}"),
             Self::Core(CloseReason::InvalidMethod(name)) => write!(f, "Invalid method, {name:?}"),
             Self::Core(CloseReason::OneWayFailed(method, refusal)) => {
                 write!(f, "one-way `{method}` raised exception: {refusal}")
@@ -60,6 +65,15 @@ impl fmt::Display for Ended {
             }
             Self::TransactionTimeout => f.write_str("transaction timeout"),
             Self::Silence(awaited) => write!(f, "{awaited} did not come in time"),
+        }
+    }
+}
+
+impl From<StreamError> for Ended {
+    fn from(error: StreamError) -> Self {
+        match error {
+            StreamError::Storage(error) => Self::Blob(error),
+            StreamError::Pool(error) => Self::Socket(error),
         }
     }
 }

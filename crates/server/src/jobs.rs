@@ -1,13 +1,16 @@
 //! Work that may wait for the disk: done on the blocking pool, so that it never keeps a connection task
 //! of somebody else waiting.
 
-use crate::{host::Host, refusals::refusal, spool::PutAside, undo_filter};
+use crate::{
+    blob_stream::BlobStream, conversation::Upload, host::Host, refusals::refusal, spool::PutAside,
+    undo_filter,
+};
 use bytes::Bytes;
 use std::{path::PathBuf, sync::Arc};
-use zeolith_core::{Caller, Read, VoteRequest};
+use zeolith_core::{BlobRecord, Caller, Read, VoteRequest};
 use zeolith_storage::{
     ConflictPolicy, Load, Patience, RecordData, RecordIterator, Storage, StorageError, TransactionId,
-    TransactionIterator, Voted,
+    TransactionIterator, UploadedBlob, Voted,
 };
 use zeolith_types::{Oid, RecordInfo, Refusal, Reply, Tid, TransactionInfo, UndoEntry};
 
@@ -19,6 +22,14 @@ pub(crate) enum Job {
     Vote(VoteRequest, ConflictPolicy),
     /// Writing records into a temporary file.
     PutAside(Caller, Vec<Bytes>, PutAside, PathBuf),
+    /// A piece of an upload.
+    WriteBlob(Caller, Upload),
+    /// The end of an upload.
+    EndBlob(Caller, BlobRecord, Upload),
+    /// A file that the client has put into the directory that it shares with the storage.
+    TakeShared(Caller, BlobRecord, String),
+    /// Opening a blob to be sent.
+    OpenBlob(Caller, Oid, Tid),
     /// Opening an iterator.
     Iterate(Caller, Option<Tid>, Option<Tid>),
     /// The next transaction of an iterator.
@@ -34,6 +45,9 @@ pub(crate) enum Done {
     Read(Caller, Result<Reply, Refusal>),
     Voted(TransactionId, Result<Voted, Refusal>),
     PutAside(Caller, PutAside, Result<Vec<RecordData>, Refusal>),
+    BlobWritten(Caller, Result<Upload, Refusal>),
+    BlobUploaded(Caller, BlobRecord, Result<UploadedBlob, Refusal>),
+    BlobOpened(BlobStream),
     Iterating(Caller, Result<Box<dyn TransactionIterator>, Refusal>),
     Transaction(Caller, i128, Box<dyn TransactionIterator>, Result<Option<TransactionInfo>, Refusal>),
     Records(Caller, i128, Tid, Box<dyn TransactionIterator>, Result<Box<dyn RecordIterator>, Refusal>),
@@ -56,6 +70,24 @@ impl Job {
             Self::PutAside(caller, records, mut aside, directory) => {
                 let kept = aside.put(&records, &directory).map_err(refusal);
                 Done::PutAside(caller, aside, kept)
+            }
+            Self::WriteBlob(caller, mut upload) => {
+                let written = storage.blobs().and_then(|blobs| upload.write(blobs));
+                Done::BlobWritten(caller, written.map(|()| upload).map_err(refusal))
+            }
+            Self::EndBlob(caller, record, upload) => {
+                let uploaded = storage.blobs().and_then(|blobs| upload.finish(blobs));
+                Done::BlobUploaded(caller, record, uploaded.map_err(refusal))
+            }
+            Self::TakeShared(caller, record, name) => {
+                let taken = storage.blobs().and_then(|blobs| blobs.take_shared(record.oid, &name));
+                Done::BlobUploaded(caller, record, taken.map_err(refusal))
+            }
+            Self::OpenBlob(to, oid, serial) => {
+                match storage.blobs().and_then(|blobs| blobs.load_blob(oid, serial)) {
+                    Ok(reader) => Done::BlobOpened(BlobStream { to, oid, serial, reader }),
+                    Err(error) => Done::Read(to, Err(refusal(error))),
+                }
             }
             Self::Iterate(caller, start, stop) => {
                 Done::Iterating(caller, storage.iterate(start, stop).map_err(refusal))

@@ -101,6 +101,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes everything that waits, without reading. Safe to cancel.
+    pub(crate) async fn drain(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_write_out(context)).await
+    }
+
     /// Writes everything that waits, for at most `patience`; for last words.
     pub(crate) async fn flush(&mut self, patience: Duration) {
         let writing = poll_fn(|context| self.poll_write_out(context));

@@ -68,9 +68,7 @@ static FILESTORAGE: SectionType = SectionType {
     name: "filestorage",
     keys: &[
         KeyRule::required("path", ExistingDirpath),
-        KeyRule::optional("blob-dir", Text).refused(
-            "blob-dir is not supported yet: this version serves no blobs; keep this database on the Python server",
-        ),
+        KeyRule::optional("blob-dir", ExistingDirpath),
         KeyRule::optional("create", Boolean),
         KeyRule::optional("read-only", Boolean),
         KeyRule::optional("quota", ByteSize),
@@ -88,6 +86,13 @@ static MAPPINGSTORAGE: SectionType = SectionType {
     name: "mappingstorage",
     keys: &[KeyRule::default("name", Text, "Mapping Storage")],
     sections: &[],
+    refusal: None,
+};
+
+static BLOBSTORAGE: SectionType = SectionType {
+    name: "blobstorage",
+    keys: &[KeyRule::required("blob-dir", Text)],
+    sections: &[SectionRule { name: "zodb.storage", types: &STORAGES, occurs: Occurs::Once }],
     refusal: None,
 };
 
@@ -117,10 +122,6 @@ const fn refused(name: &'static str, why: &'static str) -> SectionType {
 
 static SSL: SectionType =
     refused("ssl", "TLS is not supported yet: leave <ssl> out and protect the connection by other means");
-static BLOBSTORAGE: SectionType = refused(
-    "blobstorage",
-    "<blobstorage> is not supported yet: this version serves no blobs; keep this database on the Python server",
-);
 static ZEOCLIENT: SectionType = refused(
     "zeoclient",
     "<zeoclient> is not supported yet: this server can't pass on another server's storage",

@@ -168,17 +168,54 @@ fn what_is_missing_is_said_in_the_words_of_the_reference() {
 }
 
 #[test]
+fn blobs_are_for_file_storages_and_around_any_other() {
+    let text = format!(
+        "{ZEO}<filestorage One>
+           path 1.fs
+           blob-dir one
+         </filestorage>
+         <filestorage Two>
+           path 2.fs
+           blob-dir \"\"
+         </filestorage>
+         <blobstorage Three>
+           blob-dir three
+           <filestorage>
+             path 3.fs
+           </filestorage>
+         </blobstorage>"
+    );
+    let file = |path: &str, directory: Option<&str>| {
+        let mut file = FileSettings::new(path);
+        file.blob_directory = directory.map(Into::into);
+        StorageKind::File(file)
+    };
+    let settings = loaded(&text).unwrap();
+    let kinds: Vec<_> = settings.storages.iter().map(|storage| &storage.kind).collect();
+    let three = BlobSettings { directory: "three".into(), inner: Box::new(file("3.fs", None)) };
+    assert_eq!(kinds[0], &file("1.fs", Some("one")));
+    assert_eq!(kinds[2], &StorageKind::Blob(three));
+    assert_eq!(kinds[2].to_string(), "BlobStorage (blobs in three; FileStorage 3.fs)");
+    assert_eq!(kinds[0].to_string(), "FileStorage 1.fs (blobs in one)");
+
+    let around = |text: &str| refused(&format!("{ZEO}<blobstorage>\n{text}\n</blobstorage>"));
+    assert!(around("<mappingstorage/>").starts_with("no values for 'blob-dir'; 1 required"));
+    let none = around("blob-dir x");
+    assert!(none.contains("(line 4, in file:///zeo.conf)"), "{none}");
+    let two = around("blob-dir x\n<mappingstorage/>\n<mappingstorage/>");
+    assert!(two.contains("in file:///zeo.conf)"), "{two}");
+    assert!(two.contains("(line 7, "), "{two}");
+}
+
+#[test]
 fn what_is_not_supported_is_refused_by_its_line() {
     let storage = |text: &str| refused(&format!("{ZEO}{text}"));
     let tls = refused(&format!("<zeo>\naddress 1\n<ssl>\ncertificate x\n</ssl>\n</zeo>\n{MEMORY}"));
     assert!(tls.starts_with("TLS is not supported yet"), "{tls}");
     assert!(tls.contains("(line 3, in file:///zeo.conf)\n    <ssl>"), "{tls}");
-    let blobs = storage("<filestorage>\npath x\nblob-dir blobs\n</filestorage>");
-    assert!(blobs.starts_with("blob-dir is not supported yet"), "{blobs}");
-    assert!(blobs.contains("(line 6, in file:///zeo.conf)\n    blob-dir blobs"), "{blobs}");
     let packer = storage("<filestorage>\npath x\npacker a.b\n</filestorage>");
     assert!(packer.starts_with("packer names Python code"), "{packer}");
-    for kind in ["blobstorage", "zeoclient", "clientstorage", "fullstorage", "minimalstorage"] {
+    for kind in ["zeoclient", "clientstorage", "fullstorage", "minimalstorage"] {
         let message = storage(&format!("<{kind}/>"));
         assert!(message.starts_with(&format!("<{kind}> is not supported")), "{message}");
     }

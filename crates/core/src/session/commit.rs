@@ -28,7 +28,7 @@ impl Session {
     }
 
     /// The open transaction, if the client names it and may still add to it.
-    fn collecting(&mut self, given: &Value) -> Result<&mut Transaction, Refusal> {
+    pub(super) fn collecting(&mut self, given: &Value) -> Result<&mut Transaction, Refusal> {
         let Some(open) = &mut self.transaction else {
             return Err(Refusal::WrongTransaction { current: None, given: given.clone() });
         };
@@ -36,6 +36,14 @@ impl Session {
             let current = Some(open.id.clone());
             return Err(Refusal::WrongTransaction { current, given: given.clone() });
         }
+        self.collecting_any()
+    }
+
+    /// The open transaction, if the client may still add to it; for calls that name none.
+    pub(super) fn collecting_any(&mut self) -> Result<&mut Transaction, Refusal> {
+        let Some(open) = &mut self.transaction else {
+            return Err(Refusal::Transaction("no transaction is open".to_owned()));
+        };
         match open.phase {
             Phase::Collecting => Ok(open),
             Phase::Waiting { .. } | Phase::Voting { .. } => {
@@ -48,9 +56,17 @@ impl Session {
     }
 
     pub(super) fn write(&mut self, to: Caller, given: &Value, write: Write) -> Step {
+        match self.collecting(given) {
+            Ok(_) => self.push(to, write),
+            Err(refusal) => to.refuse(refusal),
+        }
+    }
+
+    /// Adds a write to the open transaction.
+    pub(super) fn push(&mut self, to: Caller, write: Write) -> Step {
         let counts = !matches!(write, Write::Check { .. });
         let rules = self.rules;
-        let pushed = match self.collecting(given) {
+        let pushed = match self.collecting_any() {
             Ok(open) => open.push(write, &rules),
             Err(refusal) => return to.refuse(refusal),
         };

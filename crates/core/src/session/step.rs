@@ -1,6 +1,6 @@
 //! What becomes of a call: steps for the shell, answers for callers, reasons to close.
 
-use crate::{Lagged, LockSet, transaction::Abandoned};
+use crate::{Lagged, LockSet, session::blob::BlobStep, transaction::Abandoned};
 use bytes::Bytes;
 use std::ops::Range;
 use zeolith_storage::TransactionId;
@@ -68,6 +68,18 @@ pub enum Step {
     },
     /// Put these records aside, then [`Session::put_aside`].
     PutAside(Caller, Vec<Bytes>),
+    /// Take the bytes of an upload to the storage.
+    Blob(Caller, BlobStep),
+    /// Send a blob: a notice of its beginning, its bytes, a notice of its end, and then answer `None`; nothing
+    /// else comes in between.
+    SendBlob {
+        /// Who asks.
+        to: Caller,
+        /// The object.
+        oid: Oid,
+        /// The revision.
+        serial: Tid,
+    },
     /// Clean up what was abandoned, if anything, then answer `None`.
     Abort(Caller, Option<Abandoned>),
     /// Close the connection.

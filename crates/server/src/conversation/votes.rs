@@ -9,7 +9,7 @@ use crate::{
 };
 use zeolith_core::{Answer, Verdict, VoteRequest};
 use zeolith_storage::{ConflictPolicy, Patience, StorageError};
-use zeolith_types::Reply;
+use zeolith_types::{Refusal, Reply};
 
 impl Conversation {
     /// Asks the storage, here if that is quick.
@@ -34,13 +34,13 @@ impl Conversation {
             Err(StorageError::WouldBlock) => Ok(Some(Job::Vote(request, policy))),
             voted => {
                 let voted = voted.map_err(refusal);
-                self.done(Done::Voted(request.transaction, voted), out).map(|()| None)
+                self.done(Done::Voted(request.transaction, voted), out)
             }
         }
     }
 
-    /// Takes the result of a job.
-    pub(crate) fn done(&mut self, done: Done, out: &mut Vec<u8>) -> Result<(), Ended> {
+    /// Takes the result of a job; now and then another job follows from it.
+    pub(crate) fn done(&mut self, done: Done, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
         let (to, result) = match done {
             Done::Read(to, result) => (to, result),
             Done::Voted(transaction, outcome) => {
@@ -51,12 +51,30 @@ impl Conversation {
                 if let (Some(host), Some(release)) = (&self.host, release) {
                     host.release(release);
                 }
-                return answer.map_or(Ok(()), |answer| self.answer(answer, out));
+                return answer.map_or(Ok(None), |answer| self.answer(answer, out).map(|()| None));
             }
             Done::PutAside(to, aside, kept) => {
                 self.put_aside = aside;
                 let answer = self.session.put_aside(to, kept);
-                return answer.map_or(Ok(()), |answer| self.answer(answer, out));
+                return answer.map_or(Ok(None), |answer| self.answer(answer, out).map(|()| None));
+            }
+            Done::BlobWritten(to, upload) => {
+                let result = upload.map(|upload| {
+                    self.upload = Some(upload);
+                    Reply::None
+                });
+                (to, result)
+            }
+            Done::BlobUploaded(to, record, blob) => {
+                if let Err(refusal @ Refusal::Value(_)) = &blob {
+                    self.report_bad_name(refusal);
+                }
+                let step = self.session.blob_uploaded(to, record, blob);
+                return self.take(step, out);
+            }
+            Done::BlobOpened(stream) => {
+                self.stream = Some(stream);
+                return Ok(None);
             }
             Done::Iterating(to, iterator) => {
                 let id = iterator.and_then(|iterator| self.iterators.add_transactions(iterator));
@@ -80,7 +98,7 @@ impl Conversation {
                 (to, next.map(Reply::Record))
             }
         };
-        self.answer(Answer { to, result }, out)
+        self.answer(Answer { to, result }, out).map(|()| None)
     }
 }
 

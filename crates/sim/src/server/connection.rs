@@ -283,6 +283,11 @@ impl Server {
             }
             // No simulated client packs.
             Step::Pack { to, .. } => self.answer(connection, Answer { to, result: Ok(Reply::None) }),
+            // Nor has one blobs.
+            Step::Blob(to, _) | Step::SendBlob { to, .. } => {
+                let result = Err(refusal(StorageError::NoBlobs));
+                self.answer(connection, Answer { to, result })
+            }
             Step::Abort(to, abandoned) => {
                 if let Some(abandoned) = abandoned {
                     self.release(abandoned, context);
