@@ -68,7 +68,11 @@ fn read_in_all_ways(input: &[u8]) {
         && history.is_in_order()
     {
         history.agrees_with(&storage);
-        assert_eq!(history.tids.last().copied().unwrap_or(Tid::ZERO), last, "the last transaction");
+        // Iteration passes over transactions that are marked as undone; they have been the last ones all the same.
+        assert!(
+            history.tids.last().is_none_or(|tid| *tid <= last),
+            "nothing comes after the last transaction"
+        );
     }
     storage.close().expect("this disk is never full");
     drop(storage);

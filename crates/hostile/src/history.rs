@@ -13,6 +13,8 @@ pub(crate) type State = Option<Bytes>;
 #[derive(Debug, Default)]
 pub(crate) struct History {
     pub(crate) tids: Vec<Tid>,
+    /// A record says that it is of another transaction than the one it stands in, which the scan does not look at.
+    is_astray: bool,
     /// The revisions of each object in the order of the file; of several in one transaction the last.
     pub(crate) revisions: BTreeMap<Oid, Vec<(Tid, State)>>,
 }
@@ -28,6 +30,7 @@ impl History {
             assert!(history.tids.len() as u64 <= transactions_max, "iteration comes to an end");
             let mut records = damage(transactions.records())?;
             while let Some(record) = damage(records.next_record())? {
+                history.is_astray |= record.tid != transaction.tid;
                 let revisions = history.revisions.entry(record.oid).or_default();
                 revisions.retain(|(tid, _)| *tid != record.tid);
                 revisions.push((record.tid, record.data));
@@ -39,7 +42,8 @@ impl History {
     /// Whether every object's tids rise, as they do in every file that is in order.
     pub(crate) fn is_in_order(&self) -> bool {
         let rising = |tids: &[Tid]| tids.windows(2).all(|pair| pair[0] < pair[1]);
-        rising(&self.tids)
+        !self.is_astray
+            && rising(&self.tids)
             && self.revisions.values().all(|revisions| {
                 let tids: Vec<Tid> = revisions.iter().map(|(tid, _)| *tid).collect();
                 rising(&tids)
