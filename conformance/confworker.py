@@ -197,7 +197,7 @@ def run(spec):
         extserver.STARTED = 0
         extserver.CFG['rewrite_mapping'] = (
             spec.get('rewrite_mapping', True)
-            and it.category != 'mappingstorage')
+            and it.suite != 'mappingstorage')
         seen.clear()
         result = Result()
         old_stdout = sys.stdout

@@ -40,17 +40,6 @@ CATEGORIES = {
         'that defines a storage wrapper in Python (hexstorage, '
         'serverhexstorage, loaddelayed_storage), to be imported by the '
         'server.'),
-    'mappingstorage': (
-        True,
-        'The class tests the in-memory MappingStorage of the server; the same '
-        'tests run on FileStorage in other classes. (Tests that use a '
-        'mappingstorage merely as a cheap backend are kept, their '
-        '<mappingstorage> is rewritten to a <filestorage> on a fresh file; '
-        '--no-rewrite-mapping sends it as it is.)'),
-    'demostorage': (
-        True,
-        'The class tests DemoStorage (overlay with in-memory changes) behind '
-        'the server; the same tests run on FileStorage in other classes.'),
     'zeoclient-storage': (
         True,
         'The server is to serve a <zeoclient> section, that is to be a ZEO '
@@ -74,8 +63,8 @@ RULES = [
     ('testZEO', '(FileStorageHexTests|FileStorageClientHexTests)', '.*',
      (X, 'python-plugin')),
     ('testZEO', 'FileStorageLoadDelayedTests', '.*', (X, 'python-plugin')),
-    ('testZEO', 'MappingStorageTests', '.*', (X, 'mappingstorage')),
-    ('testZEO', 'DemoStorageTests', '.*', (X, 'demostorage')),
+    ('testZEO', 'MappingStorageTests', '.*', 'mappingstorage'),
+    ('testZEO', 'DemoStorageTests', '.*', 'demostorage'),
     ('testZEO', '.*', 'testUndo(Multiple)?ConflictResolution(Reversed)?',
      'server-python-cr'),
     ('testZEO', 'FileStorageTests', '.*', 'filestorage'),
@@ -84,10 +73,9 @@ RULES = [
     ('testZEO', 'FileStorageSSLTests', '.*', 'ssl'),
     ('testZEO', 'ClientConflictResolutionTests', '.*', 'conflict'),
     ('testZEO', 'FileStorageRecoveryTests', '.*', 'recovery'),
+    # expects the very exceptions MappingStorage.history raises
     ('testZEO', 'ZRPCConnectionTests', 'checkExceptionLogsAtError',
-     (X, 'mappingstorage',
-      'expects the very exceptions MappingStorage.history raises for bad '
-      'arguments')),
+     'mappingstorage'),
     ('testZEO', 'ZRPCConnectionTests', '.*', 'connection'),
     ('testZEO', 'MultiprocessingTests', '.*', 'misc'),
     ('testZEO', 'Client.*BlobTests',
@@ -130,7 +118,7 @@ RULES = [
     ('testZEO', 'docfile', r'nagios\.rst', 'monitor'),
     ('testZEO', 'docfile', r'client-config\.test', 'config'),
     # ---- the other modules ---------------------------------------------
-    ('testConnection', 'MappingStorage.*', '.*', (X, 'mappingstorage')),
+    ('testConnection', 'MappingStorage.*', '.*', 'mappingstorage'),
     ('testConnection', 'FileStorageConnectionTests', 'checkConcurrent.*',
      'stress'),
     ('testConnection', 'FileStorageConnectionTests', '.*', 'connection'),
@@ -190,6 +178,8 @@ FULL_ONLY = [
     r'|checkTemporaryDirectory|checkTransactionBufferCleanup)',
     r'msgpack:blobshared:', r'msgpack:ssl:',
     r'msgpack:blobapp:ClientStorageShared',
+    # the generic tests again, over other storages: in one encoding each
+    r'msgpack:mappingstorage:', r'pickle:demostorage:',
     # half a minute each, busy in the client; once in the core
     r'(?!pickle:filestorage:).*test_race_external_invalidate_vs_disconnect',
     r'msgpack:.*client_has_newer_data_than_server',

@@ -18,6 +18,7 @@ use zeolith_interpreter::ProcessResolver;
 use zeolith_layers::{DemoStorage, ZlibResolver, ZlibStorage, references};
 use zeolith_server::{ConflictCounts, NamedStorage};
 use zeolith_storage::{Resolver, Storage, StorageError, memory::MemoryStorage};
+use zeolith_types::Tid;
 
 /// A storage that can't be opened.
 #[derive(Debug, thiserror::Error)]
@@ -93,8 +94,10 @@ fn open_demo(demo: &DemoSettings, place: &Place) -> Result<Arc<dyn Storage>, Sto
         Some(base) => open(base, place)?,
         None => Arc::new(open_memory(UNNAMED, place)),
     };
-    // The base refers to objects of the changes that the changes themselves do not.
-    let collects_garbage = place.collects_garbage && demo.base.is_none() && demo.changes.is_none();
+    // The base refers to objects of the changes that the changes themselves do not, unless it is empty. Changes
+    // that last are never collected, as in the reference: the next base may be another one.
+    let is_empty = base.last_transaction() == Tid::ZERO;
+    let collects_garbage = place.collects_garbage && is_empty && demo.changes.is_none();
     let over_base = Place { collects_garbage, ..place.clone() };
     let changes = match &demo.changes {
         Some(changes) => open(changes, &over_base).inspect_err(|_| close_base(&*base))?,

@@ -96,6 +96,10 @@ impl Storage for DemoStorage {
         self.load_exactly(oid, serial, patience)
     }
 
+    fn has_record(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<bool> {
+        Ok(self.changes.has_record(oid, serial, patience)? || self.base.has_record(oid, serial, patience)?)
+    }
+
     fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
         self.newest_tid(oid, patience)
     }

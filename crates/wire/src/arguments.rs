@@ -26,6 +26,14 @@ impl Arguments {
         eight_bytes(&self.value(), "oid").map(Oid::from_bytes)
     }
 
+    /// An oid that is looked up before anything else is asked of it: `None` is one that nobody has.
+    pub(crate) fn oid_to_look_up(&mut self) -> Read<Oid> {
+        match self.value() {
+            Value::None => Err(Refusal::NoObject(Oid::ZERO)),
+            other => eight_bytes(&other, "oid").map(Oid::from_bytes),
+        }
+    }
+
     pub(crate) fn tid(&mut self, name: &'static str) -> Read<Tid> {
         eight_bytes(&self.value(), name).map(Tid::from_bytes)
     }

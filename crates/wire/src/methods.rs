@@ -59,7 +59,7 @@ pub(crate) const METHODS: &[Method] = &[
     }),
     method("getTid", &["oid"], 1, |arguments| Ok(Request::GetTid { oid: arguments.oid()? })),
     method("history", &["oid", "size"], 1, |arguments| {
-        let oid = arguments.oid()?;
+        let oid = arguments.oid_to_look_up()?;
         let size = arguments.int_or("size", 1)?.max(0);
         Ok(Request::History { oid, size: usize::try_from(size).unwrap_or(usize::MAX) })
     }),

@@ -121,6 +121,10 @@ impl Storage for ZlibStorage {
         self.given_out(oid, self.base.load_serial(oid, serial, patience)?, patience)
     }
 
+    fn has_record(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<bool> {
+        self.base.has_record(oid, serial, patience)
+    }
+
     fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
         self.base.current_tid(oid, patience)
     }
