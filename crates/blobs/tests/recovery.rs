@@ -27,9 +27,11 @@ fn a_blob_that_was_voted_on_but_never_finished_is_removed() {
     let first = site.commit(&storage, vec![store_blob(1, Tid::ZERO, upload(&storage, b"first"))]);
     site.vote(&storage, vec![store_blob(1, first, upload(&storage, b"second"))]).unwrap();
     site.vote(&storage, vec![store_blob(2, Tid::ZERO, upload(&storage, b"new"))]).unwrap();
-    assert_eq!(site.files().len(), 3);
+    let plain = site.commit(&storage, vec![store(3, Tid::ZERO, "a record without a blob")]);
+    site.vote(&storage, vec![store_blob(3, plain, upload(&storage, b"its first"))]).unwrap();
+    assert_eq!(site.files().len(), 4);
     let (storage, report) = site.open();
-    assert_eq!(report.recovered, Recovered { removed: 2, completed: 0 });
+    assert_eq!(report.recovered, Recovered { removed: 3, completed: 0 });
     assert_eq!(content(&storage, 1, first).unwrap(), b"first");
     assert_eq!(site.files().len(), 1);
 }
