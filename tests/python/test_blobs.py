@@ -27,8 +27,6 @@ from ZODB.utils import p64, tid_repr, u64, z64
 from ZODB.tests.MinPO import MinPO
 from ZODB.tests.StorageTestBase import zodb_pickle
 
-pytestmark = pytest.mark.quick
-
 MANNERS = ["filestorage", "blobstorage"]
 
 
@@ -176,6 +174,7 @@ def test_both_pack_blobs_alike(tmp_path, serve, connect, manner, gc, keep_old):
     assert went > 10
 
 
+@pytest.mark.quick
 @pytest.mark.beyond_reference("its pack removes the old files first")
 def test_a_pack_that_drops_nothing_leaves_the_old_blobs_alone(tmp_path, serve, connect):
     path, directory = str(tmp_path / "Data.fs"), str(tmp_path / "blobs")
@@ -189,6 +188,7 @@ def test_a_pack_that_drops_nothing_leaves_the_old_blobs_alone(tmp_path, serve, c
     assert blob_files(directory + ".old") == old
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("msgpack", [False, True], ids=["pickle", "msgpack"])
 @pytest.mark.parametrize("manner", MANNERS)
 def test_the_two_read_what_the_other_wrote(tmp_path, serve, connect, manner, msgpack):
@@ -279,6 +279,7 @@ def test_a_directory_with_the_old_layout_stays_as_it_is(tmp_path, serve, connect
     assert blob_files(directory) == {".layout": b"lawn", place: b"in a lawn"}
 
 
+@pytest.mark.quick
 def test_a_blob_whose_file_is_missing_is_a_clear_error(tmp_path, serve, connect):
     directory = str(tmp_path / "blobs")
     server = serve(storage=section("filestorage", str(tmp_path / "Data.fs"), directory))
@@ -314,6 +315,7 @@ def begun(server, record=b"x"):
     return peer
 
 
+@pytest.mark.quick
 @pytest.mark.beyond_reference("it leaves files of aborted and disconnected uploads")
 def test_what_is_not_committed_leaves_nothing(tmp_path, serve):
     directory = str(tmp_path / "blobs")
@@ -370,6 +372,7 @@ def test_an_upload_needs_its_beginning_and_its_transaction(tmp_path, serve):
     assert peer.is_closed(), "a second upload in the first"
 
 
+@pytest.mark.quick
 def test_names_of_shared_files_can_not_leave_the_directory(tmp_path, serve):
     directory = tmp_path / "blobs"
     server = serve(storage=section("filestorage", str(tmp_path / "Data.fs"), str(directory)))
@@ -395,6 +398,7 @@ def test_names_of_shared_files_can_not_leave_the_directory(tmp_path, serve):
     assert (directory / bushy(p64(1), tid)).read_bytes() == b"good"
 
 
+@pytest.mark.quick
 @pytest.mark.beyond_reference("it forgets the blob at the first vote")
 @pytest.mark.parametrize("manner", MANNERS)
 def test_a_blob_outlives_a_conflict_that_the_client_resolves(tmp_path, serve, connect, manner):
