@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
     time::SystemTime,
 };
+use tempfile::TempDir;
 use zeolith_blobs::{BlobStorage, Layout, Manner, Options as BlobOptions, Recovered};
 use zeolith_config::quoted;
 use zeolith_disk::RealDisk;
@@ -99,15 +100,40 @@ fn open_demo(demo: &DemoSettings, place: &Place) -> Result<Arc<dyn Storage>, Sto
     let is_empty = base.last_transaction() == Tid::ZERO;
     let collects_garbage = place.collects_garbage && is_empty && demo.changes.is_none();
     let over_base = Place { collects_garbage, ..place.clone() };
-    let changes = match &demo.changes {
-        Some(changes) => open(changes, &over_base).inspect_err(|_| close_base(&*base))?,
-        None => Arc::new(open_memory(UNNAMED, &over_base)),
+    let (changes, scratch) = match &demo.changes {
+        Some(changes) => (open(changes, &over_base).inspect_err(|_| close_base(&*base))?, None),
+        None => open_temporary(&over_base),
     };
     let names = || [&base, &changes].map(|storage| quoted(&storage.info().name));
     let name = demo.name.clone().unwrap_or_else(|| format!("DemoStorage({})", names().join(", ")));
     let seed = RandomState::new().build_hasher().finish();
     let resolver = Some(Arc::clone(&place.resolver));
-    Ok(Arc::new(DemoStorage::new(name, base, changes, resolver, seed)))
+    Ok(Arc::new(DemoStorage::new(name, base, changes, resolver, seed).with_scratch(scratch)))
+}
+
+/// Changes that are in no configuration: in memory, with blobs in a directory that goes with them. Where no such
+/// directory can be made, without blobs.
+fn open_temporary(place: &Place) -> (Arc<dyn Storage>, Option<TempDir>) {
+    let changes: Arc<dyn Storage> = Arc::new(open_memory(UNNAMED, place));
+    let directory = match tempfile::Builder::new().suffix(".demoblobs").tempdir() {
+        Ok(directory) => directory,
+        Err(error) => {
+            let place = std::env::temp_dir();
+            tracing::warn!(
+                target: "ZODB.blob",
+                "a demostorage keeps no blobs: can't make a directory for them in {}: {error}", place.display()
+            );
+            return (changes, None);
+        }
+    };
+    let options = BlobOptions { manner: Manner::Wrapper, create: false };
+    match with_blobs(Arc::clone(&changes), directory.path(), options) {
+        Ok(storage) => (storage, Some(directory)),
+        Err(error) => {
+            tracing::warn!(target: "ZODB.blob", "a demostorage keeps no blobs: {error}");
+            (changes, None)
+        }
+    }
 }
 
 fn close_base(base: &dyn Storage) {

@@ -12,6 +12,7 @@ mod vote;
 use bytes::Bytes;
 use oids::NewOids;
 use std::{
+    any::Any,
     collections::BTreeSet,
     ops::{ControlFlow, Range},
     sync::{Arc, Mutex, PoisonError},
@@ -36,6 +37,7 @@ pub struct DemoStorage {
     base_tid: Tid,
     resolver: Option<Arc<dyn Resolver>>,
     oids: Mutex<NewOids>,
+    scratch: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 impl DemoStorage {
@@ -53,7 +55,14 @@ impl DemoStorage {
     ) -> Self {
         let base_tid = base.last_transaction();
         let oids = Mutex::new(NewOids::new(seed));
-        Self { name: name.into(), base, changes, base_tid, resolver, oids }
+        Self { name: name.into(), base, changes, base_tid, resolver, oids, scratch: Mutex::default() }
+    }
+
+    /// Keeps what the changes need until both storages are closed, and drops it then: a directory, say, that goes
+    /// with its handle.
+    #[must_use]
+    pub fn with_scratch(self, scratch: impl Any + Send) -> Self {
+        Self { scratch: Mutex::new(Some(Box::new(scratch))), ..self }
     }
 
     /// Whether an object has a current revision, or may have one.
@@ -196,7 +205,9 @@ impl Storage for DemoStorage {
 
     fn close(&self) -> Result<()> {
         let changes = self.changes.close();
-        self.base.close().and(changes)
+        let base = self.base.close();
+        drop(self.scratch.lock().unwrap_or_else(PoisonError::into_inner).take());
+        base.and(changes)
     }
 }
 
