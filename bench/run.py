@@ -49,9 +49,10 @@ def main():
     parser.add_argument("--quiet-wait", type=float, default=2.0, help="seconds to wait at most for a quiet machine")
     parser.add_argument("--max-minutes", type=float, default=10.0, help="begin nothing more after so long")
     parser.add_argument("--work", help="a folder on the disk to measure; a temporary one if left out")
-    parser.add_argument("--out", default=HERE / "results.jsonl", help="where the samples go")
+    parser.add_argument("--out", help="where the samples go; last.jsonl, or with --page results.jsonl, in this folder")
     parser.add_argument("--page", action="store_true", help="write docs/performance.md and the plot from the samples")
     options = parser.parse_args()
+    options.out = options.out or HERE / ("results.jsonl" if options.page else "last.jsonl")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     work = tempfile.mkdtemp(prefix="zeolith-bench-", dir=options.work)
     try:
