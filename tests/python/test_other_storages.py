@@ -24,8 +24,6 @@ from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.utils import maxtid, p64, u64, z64
 
-pytestmark = pytest.mark.quick
-
 REFERENCE = os.path.join(os.path.dirname(sys.executable), "runzeo")
 
 
@@ -266,6 +264,7 @@ def test_a_storage_in_memory_packs_as_pythons(tmp_path, conf, encoding):
 
 
 @pytest.mark.parametrize("changes", ["", section("filestorage", "path Changes.fs", "blob-dir new", name="changes")])
+@pytest.mark.quick
 def test_blobs_of_the_base_are_read_and_new_ones_go_to_the_changes(serve, connect, tmp_path, monkeypatch, changes):
     base = section("filestorage", "path Base.fs", "blob-dir blobs")
     server = serve(storage=base)
@@ -323,6 +322,7 @@ def test_a_pack_of_changes_keeps_what_the_base_refers_to(serve, connect, tmp_pat
 
 
 @pytest.mark.beyond_reference("it fails to load the object's past, and takes no change of it any more")
+@pytest.mark.quick
 def test_an_object_of_the_base_whose_changes_are_undone_is_that_of_the_base(serve, tmp_path):
     base = base_file(str(tmp_path / "x"))
     shutil.copy(str(tmp_path / "x" / "Base.fs"), str(tmp_path))
@@ -345,6 +345,7 @@ def test_an_object_of_the_base_whose_changes_are_undone_is_that_of_the_base(serv
     assert load(maxtid)[0] == original
 
 
+@pytest.mark.quick
 def test_what_is_committed_to_changes_in_a_file_is_there_after_a_restart(serve, connect, tmp_path):
     base_file(str(tmp_path / "x"))
     shutil.copy(str(tmp_path / "x" / "Base.fs"), str(tmp_path))
@@ -452,6 +453,7 @@ def assert_clean_unless_compressed(path):
     fstest.check(str(path))
 
 
+@pytest.mark.quick
 def test_a_pack_follows_the_references_of_compressed_records(serve, connect, tmp_path):
     server = serve(storage=IMPORT + section("zlibstorage", filestorage("Data.fs")))
     storage = connect(server)
@@ -482,6 +484,7 @@ def test_a_pack_follows_the_references_of_compressed_records(serve, connect, tmp
     ],
 )
 @pytest.mark.beyond_reference("it says what went wrong in Python")
+@pytest.mark.quick
 def test_what_can_not_be_served_is_refused_by_its_line(serve, conf, said):
     with pytest.raises(servers.NotStarted) as refused:
         serve(storage=conf)
