@@ -1,6 +1,6 @@
 //! Reads a pickle's bytes from front to back; every length is checked against what is left.
 
-use crate::PickleError;
+use crate::{PickleError, opcode as op, text};
 use std::ops::Range;
 
 /// A position in a pickle.
@@ -70,6 +70,19 @@ impl<'a> Input<'a> {
         let start = self.at;
         self.at += len + 1;
         Ok(start..start + len)
+    }
+
+    /// The operand of an opcode that puts something into the memo, or gets it out.
+    pub(crate) fn memo_index(&mut self, opcode: u8, at: usize) -> Result<u32, PickleError> {
+        Ok(match opcode {
+            op::BINPUT | op::BINGET => u32::from(self.byte()?),
+            op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(self.array()?),
+            _ => {
+                let line = self.line()?;
+                let what = "a memo index that can't be read";
+                text::decimal(self.slice(line)).ok_or(PickleError::Malformed { what, at })?
+            }
+        })
     }
 
     /// The bytes of a range that `span` or `line` gave.

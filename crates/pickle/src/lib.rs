@@ -15,6 +15,7 @@ mod global;
 mod graph;
 mod input;
 mod opcode;
+mod operands;
 mod record;
 mod scan;
 pub mod state;

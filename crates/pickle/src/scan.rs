@@ -4,8 +4,8 @@
 //! persistent references are made of, which is texts and short tuples of them; every other value is
 //! [`Tag::Other`]. One scanner runs both pickles of a record, since they share their memo.
 
-use crate::{PickleError, input::Input, opcode as op, text};
-use std::{collections::HashMap, ops::Range};
+use crate::{PickleError, input::Input, opcode as op, operands::Operands, text};
+use std::ops::Range;
 
 /// What remains of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,7 @@ impl From<Range<usize>> for Span {
 pub(crate) struct Scanner<'a> {
     record: &'a [u8],
     input: Input<'a>,
-    stack: Vec<Tag>,
-    marks: Vec<usize>,
-    memo: HashMap<u32, Tag>,
+    operands: Operands<Tag>,
     /// Texts whose bytes do not stand in the record as they are.
     unescaped: Vec<u8>,
     /// The operands of persistent references in the order in which they came.
@@ -59,9 +57,8 @@ impl<'a> Scanner<'a> {
         Self {
             record,
             input: Input::new(record),
-            stack: Vec::with_capacity(16),
-            marks: Vec::new(),
-            memo: HashMap::new(),
+            // Each byte of the record can bring one in.
+            operands: Operands::new(record.len()),
             unescaped: Vec::new(),
             persistent: Vec::new(),
         }
@@ -82,13 +79,12 @@ impl<'a> Scanner<'a> {
 
     /// Runs one pickle to its `STOP`.
     pub(crate) fn run(&mut self) -> Result<Tag, PickleError> {
-        self.stack.clear();
-        self.marks.clear();
+        self.operands.next_pickle();
         loop {
             let at = self.input.at();
             let opcode = self.input.byte()?;
             match opcode {
-                op::STOP => return self.pop(),
+                op::STOP => return self.operands.pop(at),
                 op::PROTO => {
                     let protocol = self.input.byte()?;
                     if protocol > PROTOCOL_MAX {
@@ -98,89 +94,84 @@ impl<'a> Scanner<'a> {
                 op::FRAME => {
                     self.input.array::<8>()?;
                 }
-                op::MARK => self.marks.push(self.stack.len()),
+                op::MARK => self.operands.mark()?,
                 op::NONE | op::NEWTRUE | op::NEWFALSE | op::EMPTY_DICT | op::EMPTY_SET | op::NEXT_BUFFER => {
-                    self.stack.push(Tag::Other);
+                    self.operands.push(Tag::Other)?;
                 }
-                op::EMPTY_LIST => self.stack.push(Tag::List),
-                op::EMPTY_TUPLE => self.stack.push(Tag::Tuple),
+                op::EMPTY_LIST => self.operands.push(Tag::List)?,
+                op::EMPTY_TUPLE => self.operands.push(Tag::Tuple)?,
                 op::READONLY_BUFFER => {
-                    self.pop()?;
-                    self.stack.push(Tag::Other);
+                    self.operands.pop(at)?;
+                    self.operands.push(Tag::Other)?;
                 }
                 op::TUPLE1 | op::TUPLE2 | op::TUPLE3 => {
                     let len = usize::from(opcode - op::TUPLE1) + 1;
-                    let start = self.stack.len().checked_sub(len).filter(|start| *start >= self.floor());
-                    self.tuple(start.ok_or_else(|| empty(at))?);
+                    let start = self.operands.last(len, at)?;
+                    self.tuple(start)?;
                 }
                 op::TUPLE => {
-                    let start = self.marks.pop().ok_or_else(|| empty(at))?;
-                    self.tuple(start);
+                    let start = self.operands.unmark(at)?;
+                    self.tuple(start)?;
                 }
                 op::LIST | op::DICT | op::FROZENSET | op::INST | op::OBJ => {
-                    let start = self.marks.pop().ok_or_else(|| empty(at))?;
-                    self.stack.truncate(start);
+                    let start = self.operands.unmark(at)?;
+                    self.operands.truncate(start);
                     if opcode == op::INST {
                         self.input.line()?;
                         self.input.line()?;
                     }
-                    self.stack.push(if opcode == op::LIST { Tag::List } else { Tag::Other });
+                    self.operands.push(if opcode == op::LIST { Tag::List } else { Tag::Other })?;
                 }
                 op::APPENDS | op::SETITEMS | op::ADDITEMS => {
-                    let start = self.marks.pop().ok_or_else(|| empty(at))?;
-                    self.stack.truncate(start);
-                    self.top(at)?;
+                    let start = self.operands.unmark(at)?;
+                    self.operands.truncate(start);
+                    self.operands.top(at)?;
                 }
                 op::POP_MARK => {
-                    let start = self.marks.pop().ok_or_else(|| empty(at))?;
-                    self.stack.truncate(start);
+                    let start = self.operands.unmark(at)?;
+                    self.operands.truncate(start);
                 }
                 op::APPEND | op::BUILD => self.drop_operands(1, at)?,
                 op::SETITEM => self.drop_operands(2, at)?,
-                op::REDUCE | op::NEWOBJ => self.replace_operands(2)?,
-                op::NEWOBJ_EX => self.replace_operands(3)?,
-                op::POP => {
-                    if self.marks.last() == Some(&self.stack.len()) {
-                        self.marks.pop();
-                    } else {
-                        self.pop()?;
-                    }
-                }
+                op::REDUCE | op::NEWOBJ => self.replace_operands(2, at)?,
+                op::NEWOBJ_EX => self.replace_operands(3, at)?,
+                op::POP => self.operands.pop_or_unmark(at)?,
                 op::DUP => {
-                    let top = self.top(at)?;
-                    self.stack.push(top);
+                    let top = self.operands.top(at)?;
+                    self.operands.push(top)?;
                 }
                 op::GLOBAL => {
                     let (module, name) = (self.input.line()?, self.input.line()?);
-                    self.stack.push(Tag::Global(module.into(), name.into()));
+                    self.operands.push(Tag::Global(module.into(), name.into()))?;
                 }
                 op::STACK_GLOBAL => {
-                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (name, module) = (self.operands.pop(at)?, self.operands.pop(at)?);
                     let (Tag::Text(module), Tag::Text(name)) = (module, name) else {
                         return Err(PickleError::Malformed { what: "a global without a name", at });
                     };
-                    self.stack.push(Tag::Global(module, name));
+                    self.operands.push(Tag::Global(module, name))?;
                 }
                 op::PERSID => {
                     let id = self.input.line()?;
                     self.persistent.push(Tag::Text(id.into()));
-                    self.stack.push(Tag::Other);
+                    self.operands.push(Tag::Other)?;
                 }
                 op::BINPERSID => {
-                    let id = self.pop()?;
+                    let id = self.operands.pop(at)?;
                     self.persistent.push(id);
-                    self.stack.push(Tag::Other);
+                    self.operands.push(Tag::Other)?;
                 }
-                op::PUT | op::BINPUT | op::LONG_BINPUT | op::MEMOIZE => {
-                    let index = self.memo_index(opcode, at)?;
-                    let top = self.top(at)?;
-                    self.memo.insert(index, top);
+                op::MEMOIZE => {
+                    let index = self.operands.next_index();
+                    self.operands.put(index, at)?;
+                }
+                op::PUT | op::BINPUT | op::LONG_BINPUT => {
+                    let index = self.input.memo_index(opcode, at)?;
+                    self.operands.put(index, at)?;
                 }
                 op::GET | op::BINGET | op::LONG_BINGET => {
-                    let index = self.memo_index(opcode, at)?;
-                    let tag = self.memo.get(&index).copied();
-                    let what = "a memo entry that was never put";
-                    self.stack.push(tag.ok_or(PickleError::Malformed { what, at })?);
+                    let index = self.input.memo_index(opcode, at)?;
+                    self.operands.get(index, at)?;
                 }
                 op::STRING | op::UNICODE => self.escaped_text(opcode, at)?,
                 opcode => self.plain(opcode, at)?,
@@ -218,8 +209,7 @@ impl<'a> Scanner<'a> {
                 | op::BINUNICODE8
                 | op::BINBYTES8
         );
-        self.stack.push(if is_text { Tag::Text(span.into()) } else { Tag::Other });
-        Ok(())
+        self.operands.push(if is_text { Tag::Text(span.into()) } else { Tag::Other })
     }
 
     fn escaped_text(&mut self, opcode: u8, at: usize) -> Result<(), PickleError> {
@@ -233,71 +223,36 @@ impl<'a> Scanner<'a> {
         let text = text.ok_or(PickleError::Malformed { what: "a line that can't be read", at })?;
         let start = self.record.len() + self.unescaped.len();
         self.unescaped.extend_from_slice(&text);
-        self.stack.push(Tag::Text((start..start + text.len()).into()));
-        Ok(())
+        self.operands.push(Tag::Text((start..start + text.len()).into()))
     }
 
     /// Replaces the stack from `start` on by the tag of a tuple of it.
-    fn tuple(&mut self, start: usize) {
-        let tag = match &self.stack[start..] {
+    fn tuple(&mut self, start: usize) -> Result<(), PickleError> {
+        let tag = match self.operands.from(start) {
             [Tag::Text(first), Tag::Text(second), ..] => Tag::TextPair(*first, *second),
             [Tag::Text(first), ..] => Tag::TextFirst(*first),
             [Tag::Global(module, name) | Tag::TextPair(module, name), ..] => Tag::Class(*module, *name),
             _ => Tag::Tuple,
         };
-        self.stack.truncate(start);
-        self.stack.push(tag);
-    }
-
-    fn memo_index(&mut self, opcode: u8, at: usize) -> Result<u32, PickleError> {
-        Ok(match opcode {
-            op::BINPUT | op::BINGET => u32::from(self.input.byte()?),
-            op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(self.input.array()?),
-            op::MEMOIZE => self.memo.len() as u32,
-            _ => {
-                let line = self.input.line()?;
-                let index = text::decimal(self.input.slice(line));
-                index.ok_or(PickleError::Malformed { what: "a memo index that can't be read", at })?
-            }
-        })
-    }
-
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
-    }
-
-    fn pop(&mut self) -> Result<Tag, PickleError> {
-        let at = self.input.at();
-        if self.stack.len() <= self.floor() {
-            return Err(empty(at));
-        }
-        self.stack.pop().ok_or_else(|| empty(at))
-    }
-
-    fn top(&self, at: usize) -> Result<Tag, PickleError> {
-        self.stack[self.floor()..].last().copied().ok_or_else(|| empty(at))
+        self.operands.truncate(start);
+        self.operands.push(tag)
     }
 
     /// Takes operands off the stack that only change what stands below them.
     fn drop_operands(&mut self, count: usize, at: usize) -> Result<(), PickleError> {
         for _ in 0..count {
-            self.pop()?;
+            self.operands.pop(at)?;
         }
-        self.top(at).map(drop)
+        self.operands.top(at).map(drop)
     }
 
     /// Takes operands off the stack and puts the object there that they would make.
-    fn replace_operands(&mut self, count: usize) -> Result<(), PickleError> {
+    fn replace_operands(&mut self, count: usize, at: usize) -> Result<(), PickleError> {
         for _ in 0..count {
-            self.pop()?;
+            self.operands.pop(at)?;
         }
-        self.stack.push(Tag::Other);
-        Ok(())
+        self.operands.push(Tag::Other)
     }
-}
-
-const fn empty(at: usize) -> PickleError {
-    PickleError::Malformed { what: "nothing on the stack", at }
 }
 
 const PROTOCOL_MAX: u8 = 5;

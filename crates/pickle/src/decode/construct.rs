@@ -108,8 +108,8 @@ impl Machine<'_> {
 
     /// Gives a `Prefix` its state.
     pub(super) fn build(&mut self, at: usize) -> Result<(), PickleError> {
-        let state = self.pop()?;
-        let top = self.top(at)?;
+        let state = self.operands.pop(at)?;
+        let top = self.operands.top(at)?;
         let Node::UndoPrefix(kept) = &mut self.nodes[top as usize] else {
             return Err(self.malformed("a state for what can't have one", at));
         };

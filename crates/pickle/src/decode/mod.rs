@@ -11,10 +11,12 @@ use crate::{
     global::Global,
     graph::{self, Node, NodeId},
     input::Input,
-    opcode as op, text,
+    opcode as op,
+    operands::Operands,
+    text,
 };
 use bytes::Bytes;
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 use zeolith_types::Value;
 
 /// How much a pickle may make us hold, beside its own bytes.
@@ -41,9 +43,7 @@ pub fn decode(pickle: &Bytes, limits: Limits) -> Result<Value, PickleError> {
     let mut machine = Machine {
         input: Input::new(pickle),
         nodes: Vec::with_capacity(16),
-        stack: Vec::with_capacity(16),
-        marks: Vec::new(),
-        memo: HashMap::new(),
+        operands: Operands::new(limits.values_max),
         limits,
         copies: 0,
     };
@@ -54,10 +54,7 @@ pub fn decode(pickle: &Bytes, limits: Limits) -> Result<Value, PickleError> {
 struct Machine<'a> {
     input: Input<'a>,
     nodes: Vec<Node>,
-    stack: Vec<NodeId>,
-    /// The height of the stack at each mark that is open.
-    marks: Vec<usize>,
-    memo: HashMap<u32, NodeId>,
+    operands: Operands<NodeId>,
     limits: Limits,
     /// Children copied from one node to another, which memo and constructors could repeat.
     copies: usize,
@@ -69,7 +66,7 @@ impl Machine<'_> {
         loop {
             let at = self.input.at();
             match self.input.byte()? {
-                op::STOP => return self.pop(),
+                op::STOP => return self.operands.pop(at),
                 op::SHORT_BINBYTES => {
                     let len = self.input.byte()?;
                     let bytes = self.input.span(usize::from(len))?;
@@ -85,15 +82,15 @@ impl Machine<'_> {
                     let text = self.input.span(len)?;
                     self.push_text(text)?;
                 }
-                op::TUPLE1 => self.tuple(1)?,
-                op::TUPLE2 => self.tuple(2)?,
-                op::TUPLE3 => self.tuple(3)?,
+                op::TUPLE1 => self.tuple(1, at)?,
+                op::TUPLE2 => self.tuple(2, at)?,
+                op::TUPLE3 => self.tuple(3, at)?,
                 op::TUPLE => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.operands.take_marked(at)?;
                     self.push(Node::Tuple(items))?;
                 }
                 op::EMPTY_TUPLE => self.push(Node::Tuple(Vec::new()))?,
-                op::MARK => self.mark()?,
+                op::MARK => self.operands.mark()?,
                 op::NONE => self.push(Node::None)?,
                 op::NEWTRUE => self.push(Node::Bool(true))?,
                 op::NEWFALSE => self.push(Node::Bool(false))?,
@@ -124,28 +121,28 @@ impl Machine<'_> {
                 op::EMPTY_LIST => self.push(Node::List(Vec::new()))?,
                 op::EMPTY_DICT => self.push(Node::Dict(Vec::new()))?,
                 op::LIST => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.operands.take_marked(at)?;
                     self.push(Node::List(items))?;
                 }
                 op::DICT => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.operands.take_marked(at)?;
                     self.push(Node::Dict(Vec::new()))?;
                     self.set_items(&items, at)?;
                 }
                 op::APPEND => {
-                    let item = self.pop()?;
+                    let item = self.operands.pop(at)?;
                     self.append(&[item], at)?;
                 }
                 op::APPENDS => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.operands.take_marked(at)?;
                     self.append(&items, at)?;
                 }
                 op::SETITEM => {
-                    let (value, key) = (self.pop()?, self.pop()?);
+                    let (value, key) = (self.operands.pop(at)?, self.operands.pop(at)?);
                     self.set_items(&[key, value], at)?;
                 }
                 op::SETITEMS => {
-                    let items = self.pop_to_mark()?;
+                    let items = self.operands.take_marked(at)?;
                     self.set_items(&items, at)?;
                 }
                 op::PROTO => {
@@ -155,17 +152,22 @@ impl Machine<'_> {
                     }
                 }
                 op::POP => {
-                    self.pop_or_unmark()?;
+                    self.operands.pop_or_unmark(at)?;
                 }
                 op::POP_MARK => {
-                    self.pop_to_mark()?;
+                    self.operands.take_marked(at)?;
                 }
                 op::DUP => {
-                    let top = self.top(at)?;
-                    self.push_again(top)?;
+                    let top = self.operands.top(at)?;
+                    self.operands.push(top)?;
                 }
-                op::PUT | op::BINPUT | op::LONG_BINPUT | op::GET | op::BINGET | op::LONG_BINGET => {
-                    self.memo(at)?;
+                opcode @ (op::PUT | op::BINPUT | op::LONG_BINPUT) => {
+                    let index = self.input.memo_index(opcode, at)?;
+                    self.operands.put(index, at)?;
+                }
+                opcode @ (op::GET | op::BINGET | op::LONG_BINGET) => {
+                    let index = self.input.memo_index(opcode, at)?;
+                    self.operands.get(index, at)?;
                 }
                 op::INT | op::LONG | op::FLOAT | op::STRING | op::UNICODE => self.text_form(at)?,
                 op::BINSTRING => {
@@ -178,7 +180,7 @@ impl Machine<'_> {
                 }
                 op::GLOBAL => self.global()?,
                 op::REDUCE | op::NEWOBJ => {
-                    let (arguments, callable) = (self.pop()?, self.pop()?);
+                    let (arguments, callable) = (self.operands.pop(at)?, self.operands.pop(at)?);
                     self.construct(callable, arguments, at)?;
                 }
                 op::BUILD => self.build(at)?,
@@ -192,73 +194,19 @@ impl Machine<'_> {
         if self.nodes.len() >= self.limits.values_max {
             return Err(PickleError::TooMany("values"));
         }
-        self.stack.push(self.nodes.len() as NodeId);
+        self.operands.push(self.nodes.len() as NodeId)?;
         self.nodes.push(node);
         Ok(())
     }
 
-    /// Pushes a node that exists. The stack is bounded like the nodes are.
-    fn push_again(&mut self, id: NodeId) -> Result<(), PickleError> {
-        if self.stack.len() >= self.limits.values_max {
-            return Err(PickleError::TooMany("values"));
-        }
-        self.stack.push(id);
-        Ok(())
-    }
-
-    fn mark(&mut self) -> Result<(), PickleError> {
-        if self.marks.len() >= self.limits.values_max {
-            return Err(PickleError::TooMany("marks"));
-        }
-        self.marks.push(self.stack.len());
-        Ok(())
-    }
-
-    /// The lowest stack position that may be touched while the last mark is open.
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
-    }
-
-    #[inline]
-    fn pop(&mut self) -> Result<NodeId, PickleError> {
-        if self.stack.len() > self.floor()
-            && let Some(id) = self.stack.pop()
-        {
-            return Ok(id);
-        }
-        Err(self.malformed("nothing on the stack", self.input.at()))
-    }
-
-    fn pop_or_unmark(&mut self) -> Result<(), PickleError> {
-        if self.marks.last() == Some(&self.stack.len()) {
-            self.marks.pop();
-            return Ok(());
-        }
-        self.pop().map(drop)
-    }
-
-    fn top(&self, at: usize) -> Result<NodeId, PickleError> {
-        let top = self.stack[self.floor()..].last().copied();
-        top.ok_or_else(|| self.malformed("nothing on the stack", at))
-    }
-
-    fn pop_to_mark(&mut self) -> Result<Vec<NodeId>, PickleError> {
-        let Some(mark) = self.marks.pop() else {
-            return Err(self.malformed("no mark on the stack", self.input.at()));
-        };
-        Ok(self.stack.split_off(mark))
-    }
-
-    fn tuple(&mut self, len: usize) -> Result<(), PickleError> {
-        if self.stack.len() - self.floor() < len {
-            return Err(self.malformed("nothing on the stack", self.input.at()));
-        }
-        let items = self.stack.split_off(self.stack.len() - len);
+    fn tuple(&mut self, len: usize, at: usize) -> Result<(), PickleError> {
+        let start = self.operands.last(len, at)?;
+        let items = self.operands.take(start);
         self.push(Node::Tuple(items))
     }
 
     fn append(&mut self, items: &[NodeId], at: usize) -> Result<(), PickleError> {
-        let top = self.top(at)?;
+        let top = self.operands.top(at)?;
         let Node::List(list) = &mut self.nodes[top as usize] else {
             return Err(self.malformed("items for what is no list", at));
         };
@@ -267,7 +215,7 @@ impl Machine<'_> {
     }
 
     fn set_items(&mut self, items: &[NodeId], at: usize) -> Result<(), PickleError> {
-        let top = self.top(at)?;
+        let top = self.operands.top(at)?;
         let Node::Dict(dict) = &mut self.nodes[top as usize] else {
             return Err(self.malformed("items for what is no dict", at));
         };
@@ -323,31 +271,6 @@ impl Machine<'_> {
         };
         let node = node.ok_or_else(|| self.malformed("a line that can't be read", at))?;
         self.push(node)
-    }
-
-    fn memo(&mut self, at: usize) -> Result<(), PickleError> {
-        let opcode = self.input.slice(at..at + 1)[0];
-        let index = match opcode {
-            op::BINPUT | op::BINGET => u32::from(self.input.byte()?),
-            op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(self.input.array()?),
-            _ => {
-                let line = self.input.line()?;
-                let index = text::decimal(self.input.slice(line));
-                index.ok_or_else(|| self.malformed("a memo index that can't be read", at))?
-            }
-        };
-        if matches!(opcode, op::PUT | op::BINPUT | op::LONG_BINPUT) {
-            let top = self.top(at)?;
-            if self.memo.len() >= self.limits.values_max {
-                return Err(PickleError::TooMany("memo entries"));
-            }
-            self.memo.insert(index, top);
-            return Ok(());
-        }
-        let Some(id) = self.memo.get(&index).copied() else {
-            return Err(self.malformed("a memo entry that was never put", at));
-        };
-        self.push_again(id)
     }
 
     fn global(&mut self) -> Result<(), PickleError> {

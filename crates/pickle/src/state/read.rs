@@ -4,9 +4,9 @@
 //! does without the values.
 
 use super::{Graph, Making, Node, NodeId, Object, Record};
-use crate::{PickleError, input::Input, opcode as op, text};
+use crate::{PickleError, input::Input, opcode as op, operands::Operands, text};
 use bytes::Bytes;
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 impl Graph {
     /// Reads a record; its texts and byte strings become slices of it.
@@ -15,8 +15,7 @@ impl Graph {
     /// The record is no pair of pickles, holds something outside the grammar, or is too large.
     pub fn read(&mut self, record: &Bytes) -> Result<Record, PickleError> {
         let input = Input::new(record);
-        let (stack, marks, memo) = (Vec::with_capacity(16), Vec::new(), HashMap::new());
-        let mut machine = Machine { graph: self, record, input, stack, marks, memo };
+        let mut machine = Machine { graph: self, record, input, operands: Operands::new(NODES_MAX) };
         let class = machine.run()?;
         let state = machine.run()?;
         Ok(Record { class, state })
@@ -27,32 +26,22 @@ struct Machine<'a> {
     graph: &'a mut Graph,
     record: &'a Bytes,
     input: Input<'a>,
-    stack: Vec<NodeId>,
-    /// The height of the stack at each mark that is open.
-    marks: Vec<usize>,
-    /// The second pickle may mention what the first one made.
-    memo: HashMap<u32, NodeId>,
+    operands: Operands<NodeId>,
 }
 
 impl Machine<'_> {
     /// Runs one pickle to its `STOP` and gives the node on top.
     fn run(&mut self) -> Result<NodeId, PickleError> {
-        self.stack.clear();
-        self.marks.clear();
+        self.operands.next_pickle();
         loop {
             let at = self.input.at();
             match self.input.byte()? {
-                op::STOP => return self.pop(at),
+                op::STOP => return self.operands.pop(at),
                 op::PROTO => match self.input.byte()? {
                     0..=PROTOCOL_MAX => {}
                     protocol => return Err(PickleError::Protocol(protocol)),
                 },
-                op::MARK => {
-                    if self.marks.len() >= NODES_MAX {
-                        return Err(PickleError::TooMany("marks"));
-                    }
-                    self.marks.push(self.stack.len());
-                }
+                op::MARK => self.operands.mark()?,
                 op::NONE => self.push(Node::None)?,
                 op::NEWTRUE => self.push(Node::Bool(true))?,
                 op::NEWFALSE => self.push(Node::Bool(false))?,
@@ -86,39 +75,39 @@ impl Machine<'_> {
                 op::EMPTY_TUPLE => self.push(Node::Tuple(Vec::new()))?,
                 opcode @ (op::TUPLE1 | op::TUPLE2 | op::TUPLE3) => {
                     let len = usize::from(opcode - op::TUPLE1) + 1;
-                    let start = self.stack.len().checked_sub(len).filter(|start| *start >= self.floor());
-                    let items = self.stack.split_off(start.ok_or_else(|| empty(at))?);
+                    let start = self.operands.last(len, at)?;
+                    let items = self.operands.take(start);
                     self.push(Node::Tuple(items))?;
                 }
                 op::TUPLE => {
-                    let items = self.pop_to_mark(at)?;
+                    let items = self.operands.take_marked(at)?;
                     self.push(Node::Tuple(items))?;
                 }
                 op::EMPTY_LIST => self.push(Node::List(Vec::new()))?,
                 op::LIST => {
-                    let items = self.pop_to_mark(at)?;
+                    let items = self.operands.take_marked(at)?;
                     self.push(Node::List(items))?;
                 }
                 op::APPEND => {
-                    let item = self.pop(at)?;
+                    let item = self.operands.pop(at)?;
                     self.append(&[item], at)?;
                 }
                 op::APPENDS => {
-                    let items = self.pop_to_mark(at)?;
+                    let items = self.operands.take_marked(at)?;
                     self.append(&items, at)?;
                 }
                 op::EMPTY_DICT => self.push(Node::Dict(Vec::new()))?,
                 op::DICT => {
-                    let items = self.pop_to_mark(at)?;
+                    let items = self.operands.take_marked(at)?;
                     self.push(Node::Dict(Vec::new()))?;
                     self.set_items(&items, at)?;
                 }
                 op::SETITEM => {
-                    let (value, key) = (self.pop(at)?, self.pop(at)?);
+                    let (value, key) = (self.operands.pop(at)?, self.operands.pop(at)?);
                     self.set_items(&[key, value], at)?;
                 }
                 op::SETITEMS => {
-                    let items = self.pop_to_mark(at)?;
+                    let items = self.operands.take_marked(at)?;
                     self.set_items(&items, at)?;
                 }
                 op::GLOBAL => {
@@ -129,37 +118,26 @@ impl Machine<'_> {
                 op::NEWOBJ => self.object(Making::New, at)?,
                 op::BUILD => self.build(at)?,
                 op::BINPERSID => {
-                    let data = self.pop(at)?;
+                    let data = self.operands.pop(at)?;
                     self.room()?;
                     let reference = self.graph.reference(data, at)?;
-                    self.push_again(reference)?;
+                    self.operands.push(reference)?;
                 }
-                op::POP if self.marks.last() == Some(&self.stack.len()) => {
-                    self.marks.pop();
-                }
-                op::POP => {
-                    self.pop(at)?;
-                }
+                op::POP => self.operands.pop_or_unmark(at)?,
                 op::POP_MARK => {
-                    self.pop_to_mark(at)?;
+                    self.operands.take_marked(at)?;
                 }
                 op::DUP => {
-                    let top = self.top(at)?;
-                    self.push_again(top)?;
+                    let top = self.operands.top(at)?;
+                    self.operands.push(top)?;
                 }
                 opcode @ (op::PUT | op::BINPUT | op::LONG_BINPUT) => {
-                    let index = self.memo_index(opcode, at)?;
-                    let top = self.top(at)?;
-                    if self.memo.len() >= NODES_MAX {
-                        return Err(PickleError::TooMany("memo entries"));
-                    }
-                    self.memo.insert(index, top);
+                    let index = self.input.memo_index(opcode, at)?;
+                    self.operands.put(index, at)?;
                 }
                 opcode @ (op::GET | op::BINGET | op::LONG_BINGET) => {
-                    let index = self.memo_index(opcode, at)?;
-                    let what = "a memo entry that was never put";
-                    let id = self.memo.get(&index).copied();
-                    self.push_again(id.ok_or(PickleError::Malformed { what, at })?)?;
+                    let index = self.input.memo_index(opcode, at)?;
+                    self.operands.get(index, at)?;
                 }
                 opcode => return Err(PickleError::Opcode { opcode, at }),
             }
@@ -174,17 +152,7 @@ impl Machine<'_> {
     fn push(&mut self, node: Node) -> Result<(), PickleError> {
         self.room()?;
         let id = self.graph.add(node);
-        self.stack.push(id);
-        Ok(())
-    }
-
-    /// Pushes a node that exists. The stack is bounded like the nodes are.
-    fn push_again(&mut self, id: NodeId) -> Result<(), PickleError> {
-        if self.stack.len() >= NODES_MAX {
-            return Err(PickleError::TooMany("values"));
-        }
-        self.stack.push(id);
-        Ok(())
+        self.operands.push(id)
     }
 
     /// A text or byte string; the shortest ones are one object wherever they are met.
@@ -202,25 +170,24 @@ impl Machine<'_> {
         }
         let key = (is_text, bytes);
         if let Some(id) = self.graph.short.get(&key).copied() {
-            return self.push_again(id);
+            return self.operands.push(id);
         }
         self.room()?;
         let id = self.graph.add(node(key.1.clone()));
         self.graph.short.insert(key, id);
-        self.stack.push(id);
-        Ok(())
+        self.operands.push(id)
     }
 
     /// A class or function, which is one object wherever it is named.
     fn push_global(&mut self, module: Bytes, name: Bytes) -> Result<(), PickleError> {
         let key = (module, name);
         if let Some(id) = self.graph.globals.get(&key).copied() {
-            return self.push_again(id);
+            return self.operands.push(id);
         }
         self.room()?;
         let id = self.graph.add(Node::Global(key.0.clone(), key.1.clone()));
         self.graph.globals.insert(key, id);
-        self.push_again(id)
+        self.operands.push(id)
     }
 
     /// The opcodes whose operand is a number of bytes.
@@ -269,7 +236,7 @@ impl Machine<'_> {
     }
 
     fn object(&mut self, making: Making, at: usize) -> Result<(), PickleError> {
-        let (arguments, callable) = (self.pop(at)?, self.pop(at)?);
+        let (arguments, callable) = (self.operands.pop(at)?, self.operands.pop(at)?);
         let made_of = (self.graph.node(callable), self.graph.node(arguments));
         let (Node::Global(..), Node::Tuple(_)) = made_of else {
             return Err(PickleError::Malformed { what: "an object that is made of something strange", at });
@@ -278,8 +245,8 @@ impl Machine<'_> {
     }
 
     fn build(&mut self, at: usize) -> Result<(), PickleError> {
-        let given = self.pop(at)?;
-        let top = self.top(at)?;
+        let given = self.operands.pop(at)?;
+        let top = self.operands.top(at)?;
         match &mut self.graph.nodes[top.0 as usize] {
             Node::Object(Object { state: state @ None, .. }) => {
                 *state = Some(given);
@@ -290,7 +257,7 @@ impl Machine<'_> {
     }
 
     fn append(&mut self, items: &[NodeId], at: usize) -> Result<(), PickleError> {
-        let top = self.top(at)?;
+        let top = self.operands.top(at)?;
         let Node::List(list) = &mut self.graph.nodes[top.0 as usize] else {
             return Err(PickleError::Malformed { what: "items for what is no list", at });
         };
@@ -299,7 +266,7 @@ impl Machine<'_> {
     }
 
     fn set_items(&mut self, items: &[NodeId], at: usize) -> Result<(), PickleError> {
-        let top = self.top(at)?;
+        let top = self.operands.top(at)?;
         let Node::Dict(dict) = &mut self.graph.nodes[top.0 as usize] else {
             return Err(PickleError::Malformed { what: "items for what is no dict", at });
         };
@@ -310,43 +277,6 @@ impl Machine<'_> {
         dict.extend(pairs.iter().map(|[key, value]| (*key, *value)));
         Ok(())
     }
-
-    fn memo_index(&mut self, opcode: u8, at: usize) -> Result<u32, PickleError> {
-        Ok(match opcode {
-            op::BINPUT | op::BINGET => u32::from(self.input.byte()?),
-            op::LONG_BINPUT | op::LONG_BINGET => u32::from_le_bytes(self.input.array()?),
-            _ => {
-                let line = self.input.line()?;
-                let what = "a memo index that can't be read";
-                text::decimal(self.input.slice(line)).ok_or(PickleError::Malformed { what, at })?
-            }
-        })
-    }
-
-    /// The lowest stack position that may be touched while the last mark is open.
-    fn floor(&self) -> usize {
-        self.marks.last().copied().unwrap_or(0)
-    }
-
-    fn pop(&mut self, at: usize) -> Result<NodeId, PickleError> {
-        if self.stack.len() <= self.floor() {
-            return Err(empty(at));
-        }
-        self.stack.pop().ok_or_else(|| empty(at))
-    }
-
-    fn top(&self, at: usize) -> Result<NodeId, PickleError> {
-        self.stack[self.floor()..].last().copied().ok_or_else(|| empty(at))
-    }
-
-    fn pop_to_mark(&mut self, at: usize) -> Result<Vec<NodeId>, PickleError> {
-        let mark = self.marks.pop().ok_or_else(|| empty(at))?;
-        Ok(self.stack.split_off(mark))
-    }
-}
-
-const fn empty(at: usize) -> PickleError {
-    PickleError::Malformed { what: "nothing on the stack", at }
 }
 
 /// The newest protocol that ZODB writes.
