@@ -5,6 +5,7 @@
 //! [`zeolith::main`] and [`runzeo::main`].
 
 mod check_config;
+mod descriptors;
 mod eventlog;
 mod getopt;
 mod open;

@@ -1,6 +1,7 @@
 //! The life of a server process: address, pid file, storages, signals, listening, and the end of all that.
 
 use crate::{
+    descriptors,
     eventlog::EventLog,
     open::{OpenError, close, open_storages},
     pid_file::PidFile,
@@ -80,24 +81,31 @@ pub(crate) fn run(
         .enable_all()
         .build()
         .map_err(|error| Failure::System("start an event loop", error))?;
-    let end = runtime.block_on(serve(plan, log, ready));
+    let mut settings = plan.server.clone();
+    settings.connections_max = descriptors::raise(settings.connections_max);
+    let end = runtime.block_on(serve(plan, settings, log, ready));
     // Whatever still waits for a disk or a peer has nothing to say any more.
     runtime.shutdown_timeout(Duration::from_secs(1));
     end
 }
 
-async fn serve(plan: &Plan, log: Option<&EventLog>, ready: impl FnOnce(&[String])) -> Result<End, Failure> {
+async fn serve(
+    plan: &Plan,
+    settings: zeolith_server::Settings,
+    log: Option<&EventLog>,
+    ready: impl FnOnce(&[String]),
+) -> Result<End, Failure> {
     let mut signals = Signals::install().map_err(|error| Failure::System("handle signals", error))?;
-    let settings = plan.storages.clone();
+    let sections = plan.storages.clone();
     let process = plan.resolver.clone().map(|settings| Arc::new(ProcessResolver::start(settings)));
-    let mut opening = tokio::task::spawn_blocking(move || open_storages(&settings, process.as_ref()));
+    let mut opening = tokio::task::spawn_blocking(move || open_storages(&sections, process.as_ref()));
     let storages = tokio::select! {
         opened = &mut opening => opened.map_err(|error| Failure::System("open the storages", error.into()))??,
         // Opening changes nothing that a crash could not leave behind, so nobody waits for it.
         end = signals.end(log) => return Ok(end),
     };
     let held = storages.clone();
-    let server = match Server::start(&plan.address, plan.server.clone(), storages).await {
+    let server = match Server::start(&plan.address, settings, storages).await {
         Ok(server) => server,
         Err(error) => {
             close(&held);

@@ -235,7 +235,16 @@ fn server(zeo: &Checked) -> Result<zeolith_server::Settings, ConfigError> {
         msgpack: zeo.boolean("msgpack").unwrap_or_else(msgpack_from_environment),
         frame_size_max: positive(zeo, "frame-size-max")? as usize,
         hello_timeout: Duration::from_secs(positive(zeo, "hello-timeout")?.into()),
+        register_timeout: Duration::from_secs(positive(zeo, "register-timeout")?.into()),
         frame_timeout: Duration::from_secs(positive(zeo, "frame-timeout")?.into()),
+        connections_max: positive(zeo, "connections-max")? as usize,
+        unregistered_connections_max: positive(zeo, "unregistered-connections-max")? as usize,
+        client_queue_max: positive(zeo, "client-queue-max")? as usize,
+        client_lag_max: positive(zeo, "client-lag-max")? as usize,
+        iterators_max: positive(zeo, "iterators-max")? as usize,
+        transaction_memory_max: size(zeo, "transaction-memory-max")?,
+        transaction_size_max: size(zeo, "transaction-size-max")?,
+        temporary_directory: zeo.path("temporary-directory").map_or_else(std::env::temp_dir, PathBuf::from),
         ..zeolith_server::Settings::default()
     })
 }
@@ -244,6 +253,12 @@ fn server(zeo: &Checked) -> Result<zeolith_server::Settings, ConfigError> {
 fn positive(zeo: &Checked, key: &'static str) -> Result<u32, ConfigError> {
     let value = zeo.integer(key).and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0);
     value.ok_or_else(|| zeo.key_error(key, format!("{key} must be from 1 to {}", u32::MAX)))
+}
+
+/// A number of bytes, of any size.
+fn size(zeo: &Checked, key: &'static str) -> Result<u64, ConfigError> {
+    let value = zeo.integer(key).and_then(|value| u64::try_from(value).ok());
+    value.ok_or_else(|| zeo.key_error(key, format!("{key} can't be less than zero")))
 }
 
 /// What stands for the key `msgpack` where it is not given.

@@ -154,6 +154,12 @@ fn table(address: &str, answer: &Map<String, Value>) -> String {
                 classes.iter().map(|(class, counts)| format!("  {:<18}{}", "", conflicts(class, counts))),
             );
         }
+        if let Some(Value::Object(limits)) = status.get("limits") {
+            let printable = |key: &str| key.chars().filter(|c| !c.is_control()).collect::<String>();
+            let hits: Vec<_> =
+                limits.iter().map(|(key, hits)| format!("{} {hits}", printable(key))).collect();
+            lines.push(format!("  {:<18}{}", "limits reached", hits.join(", ")));
+        }
     }
     lines.join("\n")
 }
@@ -214,6 +220,13 @@ mod tests {
         let text = table("HERE", answer.as_object().unwrap());
         let line = "app.Counter: 3 resolved by the resolver process, 1 refused";
         assert!(text.ends_with(&format!("\n                    {line}")), "{text}");
+    }
+
+    #[test]
+    fn limits_that_took_effect_are_listed() {
+        let answer = serde_json::json!({"1": {"limits": {"connections-max": 3, "iterators-max": 1}}});
+        let text = table("HERE", answer.as_object().unwrap());
+        assert!(text.ends_with("\n  limits reached    connections-max 3, iterators-max 1"), "{text}");
     }
 
     #[test]

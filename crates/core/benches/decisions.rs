@@ -55,7 +55,7 @@ impl Outbox for Counted {
 }
 
 fn publication(criterion: &mut Criterion) {
-    let mut log = PublicationLog::new(100, Tid::ZERO, Vec::new());
+    let mut log = PublicationLog::new(100, 10_000, Tid::ZERO, Vec::new());
     let mut sessions: Vec<Session> = (0..1000)
         .map(|number| {
             let mut session = Session::new(SessionId(number), RULES);

@@ -32,6 +32,8 @@ pub struct PublicationLog {
     complete_after: Tid,
     /// How many entries `getInvalidations` answers from.
     queue_size: usize,
+    /// How many entries a session may be behind before it is cut off.
+    lag_max: usize,
     /// Oids in all entries.
     oids: usize,
 }
@@ -42,10 +44,10 @@ pub struct Lagged;
 
 impl PublicationLog {
     /// A log that starts with what the storage remembers, oldest first. `last` is the storage's last
-    /// transaction; `queue_size` is the option `invalidation-queue-size`.
+    /// transaction; `queue_size` is the option `invalidation-queue-size`, `lag_max` is `client-lag-max`.
     #[must_use]
-    pub fn new(queue_size: usize, last: Tid, remembered: Vec<(Tid, Vec<Oid>)>) -> Self {
-        let mut log = Self { entries: VecDeque::new(), complete_after: last, queue_size, oids: 0 };
+    pub fn new(queue_size: usize, lag_max: usize, last: Tid, remembered: Vec<(Tid, Vec<Oid>)>) -> Self {
+        let mut log = Self { entries: VecDeque::new(), complete_after: last, queue_size, lag_max, oids: 0 };
         for (tid, oids) in remembered {
             log.push(Publication { tid, oids: oids.into(), committer: None });
         }
@@ -66,7 +68,7 @@ impl PublicationLog {
         self.oids += publication.oids.len();
         self.entries.push_back(Arc::new(publication));
         while self.entries.len() > self.queue_size.max(1)
-            && (self.entries.len() > ENTRIES_MAX || self.oids > OIDS_MAX)
+            && (self.entries.len() > self.lag_max.max(1) || self.oids > OIDS_MAX)
         {
             if let Some(dropped) = self.entries.pop_front() {
                 self.oids -= dropped.oids.len();
@@ -128,10 +130,7 @@ pub fn time_away(last: Tid, now: Timestamp) -> Duration {
     now.since_epoch().saturating_sub(Timestamp::from_tid(last).since_epoch())
 }
 
-/// A session may lag this many transactions behind before it is cut off...
-const ENTRIES_MAX: usize = 10_000;
-
-/// ...or transactions that changed this many objects in all (8 bytes each).
+/// The log forgets transactions that changed more objects than this in all (8 bytes each).
 const OIDS_MAX: usize = 4 << 20;
 
 #[cfg(test)]
@@ -147,7 +146,7 @@ mod tests {
     }
 
     fn log(queue_size: usize, tids: std::ops::RangeInclusive<u64>) -> PublicationLog {
-        let mut log = PublicationLog::new(queue_size, Tid::ZERO, Vec::new());
+        let mut log = PublicationLog::new(queue_size, 10_000, Tid::ZERO, Vec::new());
         tids.for_each(|tid| log.append(published(tid, &[tid])));
         log
     }
@@ -198,7 +197,7 @@ mod tests {
 
     #[test]
     fn who_lags_too_far_behind_is_told_so() {
-        let log = log(1, 1..=ENTRIES_MAX as u64 + 5);
+        let log = log(1, 1..=10_005);
         assert!(log.between(Tid::new(2), Tid::new(9)).is_err());
         assert!(log.between(Tid::new(5), Tid::new(9)).is_ok());
         assert_eq!(log.first_change(Oid::new(9), Tid::new(5), Tid::new(20)), Ok(Some(Tid::new(9))));
@@ -208,7 +207,7 @@ mod tests {
     #[test]
     fn a_log_started_from_a_storage_lets_sessions_join_at_its_last_transaction() {
         let remembered = vec![(Tid::new(8), vec![Oid::new(1)]), (Tid::new(9), vec![Oid::new(2)])];
-        let log = PublicationLog::new(100, Tid::new(9), remembered);
+        let log = PublicationLog::new(100, 10_000, Tid::new(9), remembered);
         assert_eq!(log.changes_since(Tid::new(8), Tid::MAX), Some((Tid::new(9), vec![Oid::new(2)])));
         assert!(log.between(Tid::new(9), Tid::new(9)).is_ok());
     }

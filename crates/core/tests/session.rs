@@ -50,7 +50,7 @@ fn tell(session: &mut Session, request: Request) -> Step {
 }
 
 fn log(publications: &[(u64, SessionId, &[u64])]) -> PublicationLog {
-    let mut log = PublicationLog::new(100, Tid::ZERO, Vec::new());
+    let mut log = PublicationLog::new(100, 10_000, Tid::ZERO, Vec::new());
     for (tid, committer, oids) in publications {
         log.append(Publication {
             tid: Tid::new(*tid),
@@ -174,13 +174,15 @@ fn the_committer_gets_info_and_tid_at_the_place_of_its_own_commit() {
 #[test]
 fn a_client_too_far_behind_is_cut_off() {
     let mut session = registered(10);
-    let mut log = PublicationLog::new(1, Tid::ZERO, Vec::new());
+    let mut log = PublicationLog::new(1, 10_000, Tid::ZERO, Vec::new());
     for tid in 11..30_000 {
         let oids = Arc::from([Oid::new(1)]);
         log.append(Publication { tid: Tid::new(tid), oids, committer: None });
     }
+    assert_eq!(session.keeps_up(&log, Tid::new(29_999)), Err(CloseReason::Lagged));
     let told = session.deliver(&log, Tid::new(29_999), &mut Heard::default());
     assert_eq!(told, Err(CloseReason::Lagged));
+    assert_eq!(registered(29_000).keeps_up(&log, Tid::new(29_999)), Ok(()));
 }
 
 #[test]

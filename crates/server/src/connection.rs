@@ -7,9 +7,10 @@
 use crate::{
     blob_stream::BlobStream,
     conversation::Conversation,
-    ended::Ended,
+    ended::{Awaited, Ended},
     host::{Host, Mail},
     jobs::{Done, Job, SlowLoad},
+    limits::{Limits, Unregistered},
     log,
     pipe::{Pipe, Progress},
     settings::Settings,
@@ -29,6 +30,7 @@ use zeolith_wire::{Encoding, Hello};
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) hosts: BTreeMap<String, Arc<Host>>,
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// Serves a connection until it ends, and cleans up after it.
@@ -39,29 +41,41 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     shared: Arc<Shared>,
 ) {
     let announced = if shared.settings.msgpack { Encoding::Msgpack } else { Encoding::Pickle };
-    let mut pipe = Pipe::new(stream, shared.settings.frame_size_max);
+    // Nobody needs more before the registration, and there can be many who never come to it.
+    let frame_size_max = shared.settings.frame_size_max.min(FIRST_FRAMES_MAX);
+    let mut pipe = Pipe::new(stream, frame_size_max, shared.settings.client_queue_max);
+    let mut unregistered = shared.limits.enter(id, shared.settings.unregistered_connections_max);
     pipe.outgoing.extend_from_slice(zeolith_wire::announcement(announced));
-    let hello_until = Instant::now() + shared.settings.hello_timeout;
-    let encoding = match hello(&mut pipe, hello_until).await {
+    let greeting = hello(&mut pipe, Instant::now() + shared.settings.hello_timeout);
+    let greeted = tokio::select! {
+        greeted = greeting => greeted,
+        () = unregistered.pushed_out() => Err(Ended::PushedOut),
+    };
+    let encoding = match greeted {
         Ok(Hello::Client(encoding)) => encoding,
         Ok(Hello::Ruok) => {
-            let statuses: Vec<_> =
-                shared.hosts.iter().map(|(name, host)| (name.as_str(), status(host))).collect();
+            let statuses: Vec<_> = shared
+                .hosts
+                .iter()
+                .map(|(name, host)| (name.as_str(), status(host, &shared.limits)))
+                .collect();
             let statuses = statuses.iter().map(|(name, status)| (*name, status));
             if let Err(error) = zeolith_wire::append_status_frame(statuses, &mut pipe.outgoing) {
-                return Ended::Wire(error).log(&peer);
+                return Ended::Wire(error).report(&peer, &shared.limits);
             }
             pipe.flush(shared.settings.hello_timeout).await;
-            return Ended::StatusGiven.log(&peer);
+            return Ended::StatusGiven.report(&peer, &shared.limits);
         }
-        Err(ended) => return ended.log(&peer),
+        Err(ended) => return ended.report(&peer, &shared.limits),
     };
     tracing::info!(target: log::PROTOCOL, "{peer} received handshake '{}5'", match encoding {
         Encoding::Pickle => 'Z',
         Encoding::Msgpack => 'M',
     });
     let conversation = Conversation::new(id, peer, encoding, shared);
-    Connection { pipe, conversation, register_until: hello_until }.run().await;
+    let register_until = Instant::now() + conversation.shared.settings.register_timeout;
+    let unregistered = Some((unregistered, register_until));
+    Connection { pipe, conversation, unregistered, is_told_later: false }.run().await;
 }
 
 async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
@@ -73,7 +87,7 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
             return zeolith_wire::parse_answer(&frame).map_err(Ended::Hello);
         }
         let progress = tokio::time::timeout_at(until, pipe.progress());
-        match progress.await.map_err(|_| Ended::Silence("a hello"))?.map_err(Ended::Socket)? {
+        match progress.await.map_err(|_| Ended::Silence(Awaited::Hello))?.map_err(Ended::Socket)? {
             Progress::Some => {}
             Progress::Closed => return Err(Ended::ByPeer),
         }
@@ -84,7 +98,10 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
 struct Connection<S> {
     pipe: Pipe<S>,
     conversation: Conversation,
-    register_until: Instant,
+    /// Its place among those that have not registered, and until when it may keep that.
+    unregistered: Option<(Unregistered, Instant)>,
+    /// There is something to tell that the client has not been told because it does not read.
+    is_told_later: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -93,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Err(ended) => ended,
             Ok(never) => match never {},
         };
-        ended.log(self.conversation.label());
+        ended.report(self.conversation.label(), &self.conversation.shared.limits);
     }
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, Ended> {
@@ -103,11 +120,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(event) => event,
                 None => self.next_event().await?,
             };
+            let is_full = self.pipe.is_full();
             let out = &mut self.pipe.outgoing;
             match event {
                 Event::Socket(Progress::Some) => {}
                 Event::Socket(Progress::Closed) => return Err(Ended::ByPeer),
-                Event::Published => self.conversation.published(out)?,
+                // Who does not read is not told either, or what waits for it would grow without bound. The log
+                // keeps it for a while, and then the client has fallen too far behind.
+                Event::Published if is_full => {
+                    self.conversation.keeps_up()?;
+                    self.is_told_later = true;
+                }
+                Event::Published => {
+                    self.is_told_later = false;
+                    self.conversation.published(out)?;
+                }
                 Event::Mail(mail) => {
                     if let Some(job) = self.conversation.mail(mail, out)? {
                         self.do_job(job).await?;
@@ -126,6 +153,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             if let Some(job) = self.conversation.receive(&frame, &mut self.pipe.outgoing)? {
                 self.do_job(job).await?;
+            }
+            // The next frame may be here already, and be larger than what was taken up to now.
+            if self.unregistered.is_some() && self.conversation.session.access() != Access::Unregistered {
+                self.unregistered = None;
+                self.pipe.incoming.set_size_max(self.conversation.shared.settings.frame_size_max);
             }
         }
         Ok(())
@@ -187,9 +219,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// What is there already besides the socket: a client that never stops talking can't hold it back.
     fn waiting_event(&mut self) -> Result<Option<Event>, Ended> {
-        if self.conversation.session.access() == Access::Unregistered && Instant::now() > self.register_until
-        {
-            return Err(Ended::Silence("a registration"));
+        if let Some((place, until)) = &mut self.unregistered {
+            if Instant::now() > *until {
+                return Err(Ended::Silence(Awaited::Registration));
+            }
+            if place.is_pushed_out() {
+                return Err(Ended::PushedOut);
+            }
         }
         if let Ok(mail) = self.conversation.mailbox.1.try_recv() {
             return Ok(Some(Event::Mail(mail)));
@@ -200,16 +236,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let published = self.conversation.published_to.as_ref();
         let is_published = published.is_some_and(|published| published.has_changed().unwrap_or(false));
-        Ok((is_published && !self.pipe.is_full()).then_some(Event::Published))
+        Ok(((is_published || self.is_told_later) && !self.pipe.is_full()).then_some(Event::Published))
     }
 
     async fn next_event(&mut self) -> Result<Event, Ended> {
-        let settings = &self.conversation.shared.settings;
-        let (deadline, awaited) = match self.conversation.session.access() {
-            Access::Unregistered => (Some(self.register_until), "a registration"),
-            _ => (self.pipe.stalls_at(settings.frame_timeout), "the rest of a message"),
+        let patience = self.conversation.shared.settings.frame_timeout;
+        let (deadline, awaited) = match (&self.unregistered, self.pipe.stuck_at(patience)) {
+            (Some((_, until)), _) => (Some(*until), Awaited::Registration),
+            (None, Some(until)) => (Some(until), Awaited::Reader),
+            (None, None) => (self.pipe.stalls_at(patience), Awaited::Message),
         };
-        let is_full = self.pipe.is_full();
+        let unregistered = self.unregistered.as_mut().map(|(place, _)| place);
         let conversation = &mut self.conversation;
         let published = conversation.published_to.as_mut();
         tokio::select! {
@@ -220,9 +257,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(mail) => Ok(Event::Mail(mail)),
                 None => Err(Ended::ByPeer),
             },
-            // Who does not read is not told either, or what waits for it would grow without bound. The log keeps
-            // it for a while, and then the client has fallen too far behind.
-            Ok(()) = changed(published), if !is_full => Ok(Event::Published),
+            Ok(()) = changed(published) => Ok(Event::Published),
+            () = pushed_out(unregistered) => Err(Ended::PushedOut),
             Some(load) = conversation.slow_loads.join_next(), if !conversation.slow_loads.is_empty() => {
                 load.map(Event::Loaded).map_err(|error| Ended::Socket(io::Error::other(error)))
             }
@@ -247,6 +283,14 @@ async fn run(job: Job, host: Option<Arc<Host>>) -> Result<Option<Done>, Ended> {
     done.map(Some).map_err(|error| Ended::Socket(io::Error::other(error)))
 }
 
+/// Waits until a connection that has not registered must make room; for ever, if it has.
+async fn pushed_out(unregistered: Option<&mut Unregistered>) {
+    match unregistered {
+        Some(place) => place.pushed_out().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Waits for the next publication; for ever, if there is no storage yet.
 async fn changed(published: Option<&mut watch::Receiver<Tid>>) -> Result<(), watch::error::RecvError> {
     match published {
@@ -259,6 +303,8 @@ async fn changed(published: Option<&mut watch::Receiver<Tid>>) -> Result<(), wat
 const BEHIND_MAX: usize = 4 << 20;
 /// Loads of one connection that may wait for the disk at a time; then its next calls wait.
 const SLOW_LOADS_MAX: usize = 64;
+/// A hello and a registration are shorter, by far.
+const FIRST_FRAMES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -306,10 +352,13 @@ mod tests {
     }
 
     fn connection(words: u32, register_until: Instant) -> Connection<Chatterbox> {
-        let shared = Arc::new(Shared { settings: Settings::default(), hosts: BTreeMap::new() });
+        let limits = Arc::new(Limits::default());
+        let place = limits.enter(SessionId(1), 1);
+        let shared = Arc::new(Shared { settings: Settings::default(), hosts: BTreeMap::new(), limits });
         let conversation = Conversation::new(SessionId(1), "peer".into(), Encoding::Msgpack, shared);
-        let pipe = Pipe::new(Chatterbox { words_left: words }, 1024);
-        Connection { pipe, conversation, register_until }
+        let pipe = Pipe::new(Chatterbox { words_left: words }, 1024, 1024);
+        let unregistered = Some((place, register_until));
+        Connection { pipe, conversation, unregistered, is_told_later: false }
     }
 
     async fn end_of(mut connection: Connection<Chatterbox>) -> Ended {
@@ -326,7 +375,15 @@ mod tests {
     #[tokio::test]
     async fn who_never_stops_talking_must_register_in_time_all_the_same() {
         let ended = end_of(connection(1_000_000, Instant::now())).await;
-        assert!(matches!(ended, Ended::Silence("a registration")), "{ended}");
+        assert!(matches!(ended, Ended::Silence(Awaited::Registration)), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn who_never_stops_talking_makes_room_for_others_all_the_same() {
+        let talking = connection(1_000_000, Instant::now() + Duration::from_secs(60));
+        let _newcomer = talking.conversation.shared.limits.enter(SessionId(2), 1);
+        let ended = end_of(talking).await;
+        assert!(matches!(ended, Ended::PushedOut), "{ended}");
     }
 
     #[tokio::test]

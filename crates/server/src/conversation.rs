@@ -72,11 +72,11 @@ impl Conversation {
             encoding,
             label: peer.clone(),
             peer,
-            shared,
             host: None,
             published_to: None,
             mailbox: mpsc::unbounded_channel(),
-            iterators: Iterators::default(),
+            iterators: Iterators::new(shared.settings.iterators_max),
+            shared,
             put_aside: PutAside::default(),
             slow_loads: JoinSet::new(),
             upload: None,
@@ -139,6 +139,13 @@ impl Conversation {
                 Ok(None)
             }
             Step::PutAside(to, records) => {
+                let (label, max) = (&self.label, self.shared.settings.transaction_memory_max);
+                tracing::debug!(
+                    target: log::STORAGE_SERVER,
+                    "({label}) a transaction has more than transaction-memory-max ({max} bytes) in memory: \
+                     {} records are put aside",
+                    records.len()
+                );
                 let aside = std::mem::take(&mut self.put_aside);
                 Ok(Some(Job::PutAside(to, records, aside, self.shared.settings.temporary_directory.clone())))
             }
@@ -207,6 +214,13 @@ impl Conversation {
                 Err(Ended::TransactionTimeout)
             }
         }
+    }
+
+    /// Whether the client can be told of all that it has not been told of.
+    pub(crate) fn keeps_up(&self) -> Result<(), Ended> {
+        let (Some(published), Some(host)) = (&self.published_to, &self.host) else { return Ok(()) };
+        let through = *published.borrow();
+        self.session.keeps_up(&host.log(), through).map_err(Ended::Core)
     }
 
     /// Something became visible: tells the client.

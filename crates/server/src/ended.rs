@@ -1,7 +1,10 @@
 //! Why a connection ended, and the one log line that says so.
 
-use crate::blob_stream::StreamError;
-use crate::log;
+use crate::{
+    blob_stream::StreamError,
+    limits::{Limit, Limits},
+    log,
+};
 use std::{fmt, io};
 use zeolith_core::CloseReason;
 use zeolith_storage::StorageError;
@@ -25,13 +28,56 @@ pub(crate) enum Ended {
     Core(CloseReason),
     /// It held its locks for too long.
     TransactionTimeout,
-    /// A message that had begun, a hello or a registration did not come.
-    Silence(&'static str),
+    /// Something did not come.
+    Silence(Awaited),
+    /// It had not registered for longer than all others, and there were too many.
+    PushedOut,
+}
+
+/// What did not come in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awaited {
+    /// The first frame.
+    Hello,
+    /// A successful `register`.
+    Registration,
+    /// The rest of a message.
+    Message,
+    /// Somebody who reads what we send.
+    Reader,
 }
 
 impl Ended {
-    /// One line that names the peer, at the level that the reason deserves.
-    pub(crate) fn log(&self, peer: &str) {
+    /// The limit that ended the connection, if one did.
+    fn limit(&self) -> Option<Limit> {
+        match self {
+            Self::Silence(Awaited::Hello) => Some(Limit::HelloTimeout),
+            Self::Silence(Awaited::Registration) => Some(Limit::RegisterTimeout),
+            Self::Silence(Awaited::Message | Awaited::Reader) => Some(Limit::FrameTimeout),
+            Self::PushedOut => Some(Limit::UnregisteredConnections),
+            Self::Hello(WireError::Oversized { .. }) | Self::Wire(WireError::Oversized { .. }) => {
+                Some(Limit::FrameSize)
+            }
+            Self::Core(CloseReason::Lagged) => Some(Limit::ClientLag),
+            Self::ByPeer
+            | Self::StatusGiven
+            | Self::Socket(_)
+            | Self::Wire(_)
+            | Self::Hello(_)
+            | Self::Core(_)
+            | Self::TransactionTimeout
+            | Self::Blob(_) => None,
+        }
+    }
+
+    /// Counts the limit that it ran into, and logs one line that names the peer, at the level that the reason
+    /// deserves.
+    pub(crate) fn report(&self, peer: &str, limits: &Limits) {
+        if let Some(limit) = self.limit() {
+            limits.count(limit);
+            tracing::warn!(target: log::PROTOCOL, "{peer} Disconnected: {self} ({})", limit.key());
+            return;
+        }
         match self {
             Self::ByPeer | Self::StatusGiven => {
                 tracing::debug!(target: log::PROTOCOL, "{peer} closed the connection");
@@ -64,7 +110,13 @@ impl fmt::Display for Ended {
                 f.write_str("the client does not read its invalidations and fell too far behind")
             }
             Self::TransactionTimeout => f.write_str("transaction timeout"),
-            Self::Silence(awaited) => write!(f, "{awaited} did not come in time"),
+            Self::Silence(awaited) => f.write_str(match awaited {
+                Awaited::Hello => "a hello did not come in time",
+                Awaited::Registration => "a registration did not come in time",
+                Awaited::Message => "the rest of a message did not come in time",
+                Awaited::Reader => "the client does not read what waits for it",
+            }),
+            Self::PushedOut => f.write_str("too many connections have not registered, this one for longest"),
         }
     }
 }

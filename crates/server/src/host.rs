@@ -76,7 +76,12 @@ impl Host {
             published: watch::Sender::new(last),
             deadline_set: Notify::new(),
             coordinator: Mutex::new(Coordinator::new(settings.transaction_timeout)),
-            log: RwLock::new(PublicationLog::new(settings.invalidation_queue_size, last, remembered)),
+            log: RwLock::new(PublicationLog::new(
+                settings.invalidation_queue_size,
+                settings.client_lag_max,
+                last,
+                remembered,
+            )),
             mailboxes: Mutex::default(),
             finishes: Mutex::new(Some(finishes)),
             packs: Mutex::default(),

@@ -5,11 +5,15 @@ use zeolith_storage::{RecordIterator, TransactionIterator};
 use zeolith_types::{Refusal, Tid};
 
 /// The iterators of one connection, by the numbers it was given.
-#[derive(Default)]
 pub(crate) struct Iterators {
     open: HashMap<i128, Open>,
     next: i128,
+    /// How many may be open.
+    max: usize,
 }
+
+/// The client keeps too many iterators open.
+pub(crate) struct TooMany;
 
 enum Open {
     Transactions { iterator: Box<dyn TransactionIterator>, last: Option<Tid> },
@@ -17,30 +21,33 @@ enum Open {
 }
 
 impl Iterators {
+    /// None, and room for `max`.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { open: HashMap::new(), next: 0, max }
+    }
+
     /// Keeps a transaction iterator, and names it.
     ///
     /// # Errors
-    /// A refusal if the client keeps too many open.
+    /// [`TooMany`] if there is no room.
     pub(crate) fn add_transactions(
         &mut self,
         iterator: Box<dyn TransactionIterator>,
-    ) -> Result<i128, Refusal> {
+    ) -> Result<i128, TooMany> {
         self.add(Open::Transactions { iterator, last: None })
     }
 
     /// Keeps a record iterator, and names it.
     ///
     /// # Errors
-    /// A refusal if the client keeps too many open.
-    pub(crate) fn add_records(&mut self, iterator: Box<dyn RecordIterator>) -> Result<i128, Refusal> {
+    /// [`TooMany`] if there is no room.
+    pub(crate) fn add_records(&mut self, iterator: Box<dyn RecordIterator>) -> Result<i128, TooMany> {
         self.add(Open::Records(iterator))
     }
 
-    fn add(&mut self, iterator: Open) -> Result<i128, Refusal> {
-        if self.open.len() >= OPEN_MAX {
-            return Err(Refusal::Value(format!(
-                "this connection has {OPEN_MAX} iterators open; read them to their end or drop them"
-            )));
+    fn add(&mut self, iterator: Open) -> Result<i128, TooMany> {
+        if self.open.len() >= self.max {
+            return Err(TooMany);
         }
         let id = self.next;
         self.next += 1;
@@ -118,6 +125,3 @@ impl Iterators {
         }
     }
 }
-
-/// Iterators that one connection may have open.
-const OPEN_MAX: usize = 10_000;

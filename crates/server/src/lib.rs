@@ -14,6 +14,7 @@ mod ended;
 mod host;
 mod iterators;
 mod jobs;
+mod limits;
 mod log;
 mod log_writer;
 mod output;

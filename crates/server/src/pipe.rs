@@ -27,6 +27,10 @@ pub(crate) struct Pipe<S> {
     written: usize,
     /// When something was read last.
     read_at: Instant,
+    /// With more bytes waiting to go out no more calls are served.
+    queue_max: usize,
+    /// Since when so much waits and nothing of it has been taken.
+    stuck_since: Option<Instant>,
 }
 
 /// What became of waiting for the socket.
@@ -39,24 +43,35 @@ pub(crate) enum Progress {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
-    pub(crate) fn new(stream: S, frame_size_max: usize) -> Self {
+    pub(crate) fn new(stream: S, frame_size_max: usize, queue_max: usize) -> Self {
         Self {
             stream,
             incoming: FrameReader::new(frame_size_max),
             outgoing: Vec::new(),
             written: 0,
             read_at: Instant::now(),
+            queue_max,
+            stuck_since: None,
         }
     }
 
     /// Whether so much waits to go out that no more calls should be served.
     pub(crate) fn is_full(&self) -> bool {
-        self.outgoing.len() - self.written > HIGH_WATER
+        self.outgoing.len() - self.written > self.queue_max
     }
 
     /// When a message that has begun will have stood still for `patience`; `None` if none has begun.
     pub(crate) fn stalls_at(&self, patience: Duration) -> Option<Instant> {
         (self.incoming.buffered() > 0 && !self.is_full()).then(|| self.read_at + patience)
+    }
+
+    /// When a peer that does not read will have taken nothing for `patience`; `None` if not enough waits for it.
+    pub(crate) fn stuck_at(&mut self, patience: Duration) -> Option<Instant> {
+        if !self.is_full() {
+            self.stuck_since = None;
+            return None;
+        }
+        Some(*self.stuck_since.get_or_insert_with(Instant::now) + patience)
     }
 
     /// Waits until the socket has given or taken something. Safe to cancel.
@@ -94,6 +109,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
             }
             rest.advance(wrote);
             self.written += wrote;
+            self.stuck_since = None;
+            // A peer that is always a little behind never lets the buffer run empty.
+            if self.written >= WRITTEN_KEPT && self.written * 2 >= self.outgoing.len() {
+                self.outgoing.drain(..self.written);
+                self.written = 0;
+            }
         }
         self.outgoing.clear();
         self.outgoing.shrink_to(KEPT_CAPACITY);
@@ -114,8 +135,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     }
 }
 
-/// Bytes that may wait to go out before no more calls are served.
-const HIGH_WATER: usize = 4 << 20;
+/// Bytes that have been written and are still in the buffer, at most as many as have not.
+const WRITTEN_KEPT: usize = 1 << 20;
 /// Bytes that an idle connection's output buffer keeps.
 const KEPT_CAPACITY: usize = 64 << 10;
 
@@ -124,10 +145,12 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
 
+    const QUEUE_MAX: usize = 4 << 20;
+
     #[tokio::test]
     async fn what_comes_in_is_found_in_the_frame_reader_and_what_waits_goes_out() {
         let (ours, mut theirs) = tokio::io::duplex(64);
-        let mut pipe = Pipe::new(ours, 1024);
+        let mut pipe = Pipe::new(ours, 1024, QUEUE_MAX);
         pipe.outgoing.extend_from_slice(b"hello");
         theirs.write_all(b"\0\0\0\x02Z5").await.unwrap();
         assert_eq!(pipe.progress().await.unwrap(), Progress::Some);
@@ -138,14 +161,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_has_been_written_to_a_slow_reader_does_not_pile_up() {
+        let (ours, mut theirs) = tokio::io::duplex(64 << 10);
+        let mut pipe = Pipe::new(ours, 1024, QUEUE_MAX);
+        let mut some = vec![0; 1 << 20];
+        for _ in 0..100 {
+            pipe.outgoing.resize(pipe.outgoing.len() + (1 << 20), 0);
+            let reading = async { theirs.read_exact(&mut some).await.unwrap() };
+            tokio::select! {
+                _ = reading => {}
+                _ = async { loop { pipe.progress().await.unwrap(); } } => {}
+            }
+        }
+        assert!(pipe.outgoing.len() < 8 << 20, "{} bytes are kept", pipe.outgoing.len());
+    }
+
+    #[tokio::test]
     async fn a_full_pipe_reads_nothing_until_its_peer_reads() {
         let (ours, mut theirs) = tokio::io::duplex(64 << 10);
-        let mut pipe = Pipe::new(ours, 1024);
-        pipe.outgoing = vec![0; HIGH_WATER + 1];
+        let mut pipe = Pipe::new(ours, 1024, QUEUE_MAX);
+        pipe.outgoing = vec![0; QUEUE_MAX + 1];
         theirs.write_all(b"\0\0\0\x02Z5").await.unwrap();
         assert!(pipe.is_full());
         let reader = tokio::spawn(async move {
-            let mut everything = vec![0; HIGH_WATER + 1];
+            let mut everything = vec![0; QUEUE_MAX + 1];
             theirs.read_exact(&mut everything).await.unwrap();
             theirs
         });

@@ -93,7 +93,8 @@ impl Server {
         let timers = start_timers(&hosts, &settings);
         let hosts_list = hosts.values().cloned().collect();
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        let workers = Workers::start(processors, &Arc::new(Shared { settings, hosts }));
+        let shared = Arc::new(Shared { settings, hosts, limits: Arc::default() });
+        let workers = Workers::start(processors, &shared);
         let workers = Arc::new(workers.map_err(StartError::Workers)?);
         let stop = watch::Sender::new(false);
         let addresses: Vec<String> = listeners.iter().map(Listener::local_address).collect();

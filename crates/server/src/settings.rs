@@ -22,10 +22,22 @@ pub struct Settings {
     pub msgpack: bool,
     /// `frame-size-max`: a larger message closes its connection. Bytes.
     pub frame_size_max: usize,
-    /// `hello-timeout`: for the first frame, and for `register` after it.
+    /// `hello-timeout`: for the first frame.
     pub hello_timeout: Duration,
-    /// `frame-timeout`: how long a message that has begun may stand still.
+    /// `register-timeout`: for `register` after it.
+    pub register_timeout: Duration,
+    /// `frame-timeout`: how long a message that has begun may stand still, and what a client does not read.
     pub frame_timeout: Duration,
+    /// `connections-max`: more are closed at once.
+    pub connections_max: usize,
+    /// `unregistered-connections-max`: when there are more that have not registered, the oldest is closed.
+    pub unregistered_connections_max: usize,
+    /// `client-queue-max`: with more bytes waiting for a client that does not read, its calls are not served.
+    pub client_queue_max: usize,
+    /// `client-lag-max`: a client that has not been told of so many transactions is disconnected.
+    pub client_lag_max: usize,
+    /// `iterators-max`: iterators that one connection may have open.
+    pub iterators_max: usize,
     /// `transaction-memory-max`: records of one transaction that are kept in memory; more are put aside in a
     /// temporary file. Bytes.
     pub transaction_memory_max: u64,
@@ -48,7 +60,13 @@ impl Default for Settings {
             msgpack: false,
             frame_size_max: zeolith_wire::FRAME_SIZE_MAX,
             hello_timeout: Duration::from_secs(30),
+            register_timeout: Duration::from_secs(30),
             frame_timeout: Duration::from_secs(60),
+            connections_max: 10_000,
+            unregistered_connections_max: 4_000,
+            client_queue_max: 4 << 20,
+            client_lag_max: 10_000,
+            iterators_max: 1_000,
             transaction_memory_max: 16 << 20,
             transaction_size_max: 16 << 30,
             temporary_directory: std::env::temp_dir(),

@@ -7,6 +7,7 @@
 
 use crate::{
     connection::{Shared, serve},
+    limits::Limit,
     log,
 };
 use std::{
@@ -43,6 +44,7 @@ pub(crate) enum Socket {
 /// All workers of a server.
 pub(crate) struct Workers {
     workers: Vec<Worker>,
+    shared: Arc<Shared>,
 }
 
 struct Worker {
@@ -56,11 +58,19 @@ impl Workers {
     /// Starts `count` workers.
     pub(crate) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
         let workers = (0..count).map(|number| Worker::start(number, Arc::clone(shared)));
-        Ok(Self { workers: workers.collect::<io::Result<_>>()? })
+        Ok(Self { workers: workers.collect::<io::Result<_>>()?, shared: Arc::clone(shared) })
     }
 
-    /// Gives a connection to the worker that has the fewest.
+    /// Gives a connection to the worker that has the fewest, or closes it if there are too many.
     pub(crate) fn serve(&self, arrival: Arrival) {
+        let max = self.shared.settings.connections_max;
+        let connections: usize = self.workers.iter().map(|worker| worker.connections.load(Relaxed)).sum();
+        if connections >= max {
+            self.shared.limits.count(Limit::Connections);
+            let (peer, key) = (arrival.peer, Limit::Connections.key());
+            tracing::warn!(target: log::PROTOCOL, "{peer} refused: there are {max} connections already ({key})");
+            return;
+        }
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections.load(Relaxed)) else {
             return;
         };
@@ -155,7 +165,11 @@ mod tests {
 
     #[test]
     fn connections_are_spread_over_the_workers_and_ended_with_them() {
-        let shared = Arc::new(Shared { settings: Settings::default(), hosts: BTreeMap::new() });
+        let shared = Arc::new(Shared {
+            settings: Settings::default(),
+            hosts: BTreeMap::new(),
+            limits: Arc::default(),
+        });
         let workers = Workers::start(3, &shared).unwrap();
         let clients: Vec<_> = (0..6)
             .map(|number| {

@@ -189,6 +189,8 @@ pub struct UndoEntry {
 /// What `server_status` and `ruok` tell of a storage.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ServerStatus {
+    /// The limits that took effect since the start, by their keys, with how often. The reference has none.
+    pub limits: Vec<(&'static str, u64)>,
     /// Registered clients.
     pub connections: u64,
     /// Loads since the start.

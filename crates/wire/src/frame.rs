@@ -21,6 +21,11 @@ impl FrameReader {
         Self { buffer: BytesMut::new(), size_max }
     }
 
+    /// From now on takes frames of at most `size_max` bytes.
+    pub const fn set_size_max(&mut self, size_max: usize) {
+        self.size_max = size_max;
+    }
+
     /// Where the next bytes from the socket go, with room for some; only ever append to it.
     #[must_use]
     pub fn space(&mut self) -> &mut BytesMut {

@@ -72,6 +72,10 @@ fn entries(status: &ServerStatus, classes_max: usize) -> Vec<(&'static str, Valu
     if !status.conflicts_by_class.is_empty() {
         entries.push(("conflicts_by_class", by_class(&status.conflicts_by_class, classes_max)));
     }
+    if !status.limits.is_empty() {
+        let limits = status.limits.iter().map(|(key, hits)| (Value::Str((*key).to_owned()), count(*hits)));
+        entries.push(("limits", Value::Dict(limits.collect())));
+    }
     entries
 }
 
@@ -193,6 +197,15 @@ mod tests {
         assert_eq!(classes["(others)"], serde_json::json!({"refused": 4 + 3 + 2}));
         let entries = entries(&status, usize::MAX);
         assert!(matches!(&entries.last().unwrap().1, Value::Dict(classes) if classes.len() == 8));
+    }
+
+    #[test]
+    fn limits_that_took_effect_are_told_and_others_are_not_mentioned() {
+        let mut status = ServerStatus::default();
+        assert!(!status_json([("1", &status)]).contains("limits"));
+        status.limits = vec![("connections-max", 3), ("iterators-max", 1)];
+        let parsed: serde_json::Value = serde_json::from_str(&status_json([("1", &status)])).unwrap();
+        assert_eq!(parsed["1"]["limits"], serde_json::json!({"connections-max": 3, "iterators-max": 1}));
     }
 
     #[test]

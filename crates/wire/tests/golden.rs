@@ -285,6 +285,7 @@ fn reply(name: &str) -> (MessageId, Reply) {
             has_timeout: false,
             last_transaction: TID,
             conflicts_by_class: vec![],
+            limits: Vec::new(),
         })),
         other => panic!("no test knows {other}"),
     };

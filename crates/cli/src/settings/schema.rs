@@ -39,7 +39,16 @@ static ZEO: SectionType = SectionType {
         // Ours: the reference has no such limits.
         KeyRule::default("frame-size-max", ByteSize, "256MB"),
         KeyRule::default("hello-timeout", TimeInterval, "30s"),
+        KeyRule::default("register-timeout", TimeInterval, "30s"),
         KeyRule::default("frame-timeout", TimeInterval, "60s"),
+        KeyRule::default("connections-max", Integer, "10000"),
+        KeyRule::default("unregistered-connections-max", Integer, "4000"),
+        KeyRule::default("client-queue-max", ByteSize, "4MB"),
+        KeyRule::default("client-lag-max", Integer, "10000"),
+        KeyRule::default("iterators-max", Integer, "1000"),
+        KeyRule::default("transaction-memory-max", ByteSize, "16MB"),
+        KeyRule::default("transaction-size-max", ByteSize, "16GB"),
+        KeyRule::optional("temporary-directory", ExistingPath),
         // Ours: the reference resolves conflicts in its own process.
         KeyRule::optional("conflict-resolver", ExistingDirpath),
         KeyRule::default("conflict-resolver-timeout", TimeInterval, "30s"),

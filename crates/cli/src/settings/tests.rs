@@ -28,7 +28,16 @@ fn the_configuration_of_a_site_is_understood() {
           msgpack true
           frame-size-max 1MB
           hello-timeout 5
+          register-timeout 6
           frame-timeout 2m
+          connections-max 7
+          unregistered-connections-max 8
+          client-queue-max 9KB
+          client-lag-max 10
+          iterators-max 11
+          transaction-memory-max 0
+          transaction-size-max 6GB
+          temporary-directory /
         </zeo>
         <filestorage Main>
           path Data.fs
@@ -70,6 +79,13 @@ fn the_configuration_of_a_site_is_understood() {
     assert_eq!(server.invalidation_age, Some(Duration::from_millis(2500)));
     assert_eq!(server.transaction_timeout, Some(Duration::from_secs(30)));
     assert!(server.client_conflict_resolution);
+    let seconds = [server.hello_timeout, server.register_timeout, server.frame_timeout];
+    assert_eq!(seconds.map(|timeout| timeout.as_secs()), [5, 6, 120]);
+    let counts = [server.connections_max, server.unregistered_connections_max, server.client_queue_max];
+    assert_eq!(counts, [7, 8, 9 << 10]);
+    assert_eq!((server.client_lag_max, server.iterators_max), (10, 11));
+    assert_eq!((server.transaction_memory_max, server.transaction_size_max), (0, 6 << 30));
+    assert_eq!(server.temporary_directory, std::path::Path::new("/"));
     let mut file = FileSettings::new("Data.fs");
     (file.quota, file.pack_gc, file.pack_keep_old) = (Some(2 << 30), false, false);
     let named = |name: &str, kind| StorageSettings { name: name.into(), kind };

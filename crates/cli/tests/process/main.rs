@@ -2,7 +2,11 @@
 
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod limits;
 mod logging;
+#[cfg(test)]
+mod peer;
 mod runzeo;
 mod signals;
 mod zeolith;

@@ -29,6 +29,14 @@ impl Session {
         self.delivered < through && self.access != Access::Unregistered
     }
 
+    /// Whether notices up to `through`, which are not written now, could still be written.
+    ///
+    /// # Errors
+    /// [`CloseReason::Lagged`] if the log does not reach back to what the client was told last.
+    pub fn keeps_up(&self, log: &PublicationLog, through: Tid) -> Result<(), CloseReason> {
+        Ok(log.between(self.delivered, through).map(drop)?)
+    }
+
     /// Writes all notices up to `through`. At the place of the client's own commit stands its reply.
     ///
     /// # Errors

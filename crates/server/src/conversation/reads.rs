@@ -63,7 +63,7 @@ impl Conversation {
                 self.iterators.drop_all(&ids);
                 Ok(Reply::None)
             }
-            Read::Status => Ok(Reply::Status(Box::new(status(&host)))),
+            Read::Status => Ok(Reply::Status(Box::new(status(&host, &self.shared.limits)))),
             Read::SetLabel(label) => {
                 self.label = format!("{label} {}", self.peer);
                 Ok(Reply::None)

@@ -3,7 +3,9 @@
 use super::Conversation;
 use crate::{
     ended::Ended,
+    iterators::TooMany,
     jobs::{Done, Job},
+    limits::Limit,
     log,
     refusals::refusal,
 };
@@ -77,7 +79,9 @@ impl Conversation {
                 return Ok(None);
             }
             Done::Iterating(to, iterator) => {
-                let id = iterator.and_then(|iterator| self.iterators.add_transactions(iterator));
+                let id = iterator.and_then(|iterator| {
+                    self.iterators.add_transactions(iterator).map_err(|TooMany| self.too_many_iterators())
+                });
                 (to, id.map(Reply::IteratorId))
             }
             Done::Transaction(to, id, iterator, next) => {
@@ -88,7 +92,9 @@ impl Conversation {
             }
             Done::Records(to, id, tid, iterator, records) => {
                 self.iterators.return_transactions(id, iterator, tid);
-                let id = records.and_then(|records| self.iterators.add_records(records));
+                let id = records.and_then(|records| {
+                    self.iterators.add_records(records).map_err(|TooMany| self.too_many_iterators())
+                });
                 (to, id.map(Reply::IteratorId))
             }
             Done::Record(to, id, iterator, next) => {
@@ -99,6 +105,14 @@ impl Conversation {
             }
         };
         self.answer(Answer { to, result }, out).map(|()| None)
+    }
+
+    fn too_many_iterators(&self) -> Refusal {
+        self.shared.limits.count(Limit::Iterators);
+        let max = self.shared.settings.iterators_max;
+        Refusal::Value(format!(
+            "this connection has {max} iterators open, the iterators-max of the server; read them to their end or drop them"
+        ))
     }
 }
 
