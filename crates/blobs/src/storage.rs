@@ -21,8 +21,9 @@ use std::{
     },
 };
 use zeolith_storage::{
-    BlobReader, BlobUpload, Blobs, Changes, ConflictPolicy, Load, PackOutcome, PackProgress, Patience,
-    Result, Storage, StorageError, TransactionId, TransactionIterator, UploadedBlob, Voted, WriteSet,
+    BlobReader, BlobUpload, Blobs, Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress,
+    Patience, Result, Storage, StorageError, TransactionId, TransactionIterator, UploadedBlob, Voted,
+    WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
 
@@ -231,6 +232,14 @@ impl Storage for BlobStorage {
         let outcome = self.pack_both(time, report);
         self.packing.store(false, Ordering::Release);
         outcome
+    }
+
+    fn estimate_pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackEstimate> {
+        self.inner.estimate_pack(time, report)
     }
 
     fn blobs(&self) -> Result<&dyn Blobs> {

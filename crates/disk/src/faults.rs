@@ -143,6 +143,10 @@ impl DiskFile for FaultyFile {
         self.file.write_at(slices, position)
     }
 
+    fn start_writing(&self, position: u64, len: u64) {
+        self.file.start_writing(position, len);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.faults.check(Operation::Sync)?;
         self.file.sync_data()

@@ -60,6 +60,12 @@ pub trait DiskFile: Send + Sync {
     /// Writes some of the bytes of `slices`, one after the other, at `position`.
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize>;
 
+    /// Starts writing to the device what was written to the file at `position`, without waiting: a sync has less
+    /// to do then. A disk that can't leaves it to the sync.
+    fn start_writing(&self, position: u64, len: u64) {
+        let _ = (position, len);
+    }
+
     /// Makes the content durable, and the length if it is needed to read the content.
     fn sync_data(&self) -> io::Result<()>;
 

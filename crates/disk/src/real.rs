@@ -5,12 +5,13 @@
 
 use crate::{Access, Allocation, Disk, DiskFile, Lock};
 use rustix::{
-    fs::FallocateFlags,
+    fs::{Advice, FallocateFlags},
     io::{Errno, ReadWriteFlags},
 };
 use std::{
     fs::{File, OpenOptions, TryLockError},
     io::{self, IoSlice, IoSliceMut},
+    num::NonZeroU64,
     os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::{
@@ -87,6 +88,11 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         Ok(rustix::io::pwritev(&self.file, slices, position)?)
+    }
+
+    fn start_writing(&self, position: u64, len: u64) {
+        // This drops what is clean from the page cache, and starts writing what is not.
+        let _ = rustix::fs::fadvise(&self.file, position, NonZeroU64::new(len), Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -35,6 +35,8 @@ pub struct Options {
     pub pack_gc: bool,
     /// A pack leaves the file as it was before as `.old`.
     pub pack_keep_old: bool,
+    /// How many bytes a pack may read and write in a second; needs a clock.
+    pub pack_rate_max: Option<u64>,
     /// Tells the time, for the report; without it nobody knows how long opening took, or that a tid is in the
     /// future.
     pub clock: Option<fn() -> Timestamp>,
@@ -113,9 +115,9 @@ impl FileStorage {
 
 impl Default for Options {
     fn default() -> Self {
-        let (quota, stop, clock, resolver) = (None, None, None, None);
+        let (quota, stop, pack_rate_max, clock, resolver) = (None, None, None, None, None);
         let (create, read_only, pack_gc, pack_keep_old) = (false, false, true, true);
-        Self { create, read_only, quota, stop, pack_gc, pack_keep_old, clock, resolver }
+        Self { create, read_only, quota, stop, pack_gc, pack_keep_old, pack_rate_max, clock, resolver }
     }
 }
 

@@ -20,8 +20,8 @@ use std::{
 };
 use zeolith_disk::Disk;
 use zeolith_storage::{
-    Changes, ConflictPolicy, Load, PackOutcome, PackProgress, Patience, Result, Storage, StorageError,
-    TransactionId, TransactionIterator, Voted, WriteSet,
+    Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress, Patience, Result, Storage,
+    StorageError, TransactionId, TransactionIterator, Voted, WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
 
@@ -41,6 +41,8 @@ pub struct FileStorage {
     pub(crate) last_tid: Mutex<Tid>,
     /// A pack is under way.
     pub(crate) packing: AtomicBool,
+    /// Somebody finds out what a pack would do.
+    pub(crate) estimating: AtomicBool,
     /// The next oid that nobody has been given.
     next_oid: AtomicU64,
     /// Up to where the index on disk is true; locked by the one who saves it.
@@ -84,6 +86,7 @@ impl FileStorage {
             ledger: Mutex::new(Ledger::new(parts.end)),
             ledger_changed: Condvar::new(),
             packing: AtomicBool::new(false),
+            estimating: AtomicBool::new(false),
             last_tid: Mutex::new(parts.last_tid),
             next_oid,
             index_saved_to: Mutex::new(parts.index_saved_to),
@@ -227,6 +230,14 @@ impl Storage for FileStorage {
         report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
     ) -> Result<PackOutcome> {
         self.pack_until(time.to_tid(), report)
+    }
+
+    fn estimate_pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackEstimate> {
+        self.estimate_until(time.to_tid(), report)
     }
 
     fn checkpoint(&self) -> Result<()> {

@@ -3,73 +3,27 @@
 //! That the result is that of Python's pack is shown in `tests/python/test_pack.py`.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "support/packing.rs"]
+mod packing;
 mod support;
 
-use std::{ops::ControlFlow, time::Duration};
-use support::{Database, Folder, exists, noon, set, store};
+use packing::{filled, later, record, reopened, time_of, undo};
+use std::ops::ControlFlow;
+use support::{Database, Folder, exists, set, store};
 use zeolith_filestorage::{Finding, Options};
-use zeolith_storage::{PackOutcome, PackPhase, Patience, Result, Storage, StorageError, Write};
+use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Patience, Result, Storage, StorageError};
 use zeolith_types::{Oid, Tid, Timestamp};
 
-/// A record with a number and references, as ZODB pickles them: at protocol 3, each an oid alone.
-fn record(number: u8, references: &[u64]) -> Vec<u8> {
-    let mut data = b"\x80\x03cpersistent.mapping\nPersistentMapping\n.\x80\x03]".to_vec();
-    for oid in references {
-        data.extend_from_slice(b"C\x08");
-        data.extend_from_slice(&oid.to_be_bytes());
-        data.extend_from_slice(b"Qa");
-    }
-    data.extend_from_slice(&[b'K', number, b'a', b'.']);
-    data
-}
-
-fn undo(tid: Tid) -> Write {
-    Write::Undo { tid }
-}
-
-fn time_of(tid: Tid) -> Timestamp {
-    // A nanosecond later, since a moment may be rounded to the tid before.
-    Timestamp::from_epoch(Timestamp::from_tid(tid).since_epoch() + Duration::from_nanos(1))
-}
-
-fn later() -> Timestamp {
-    Timestamp::from_epoch(noon().since_epoch() + Duration::from_secs(60))
-}
-
 fn pack(database: &Database, time: Timestamp) -> Result<PackOutcome> {
-    database.storage.pack(time, &mut |_| ControlFlow::Continue(()))
+    database.storage.pack(time, &mut |_: PackProgress| ControlFlow::Continue(()))
 }
 
 fn packed(database: &Database, time: Timestamp) {
     assert!(matches!(pack(database, time).unwrap(), PackOutcome::Packed { before, after } if after < before));
 }
 
-/// Commits the whole database `0 -> 1 -> 2`, with 3 and 4 as a garbage cycle.
-fn filled() -> (Folder, Database, Tid) {
-    let folder = Folder::new();
-    let (database, _) = folder.open();
-    let first = database.commit(vec![
-        store(0, Tid::ZERO, &record(0, &[1])),
-        store(1, Tid::ZERO, &record(1, &[2])),
-        store(2, Tid::ZERO, &record(2, &[0])),
-        store(3, Tid::ZERO, &record(3, &[4])),
-        store(4, Tid::ZERO, &record(4, &[3])),
-    ]);
-    (folder, database, first)
-}
-
 fn revisions(database: &Database, oid: u64) -> usize {
     database.storage.history(Oid::new(oid), 100, Patience::Wait).map_or(0, |history| history.len())
-}
-
-/// Opens the database again, without its index: a full scan finds nothing wrong.
-fn reopened(folder: &Folder, database: Database) -> Database {
-    database.storage.close().unwrap();
-    drop(database);
-    folder.drop_index();
-    let (database, report) = folder.open();
-    assert!(report.findings.is_empty(), "{:?}", report.findings);
-    database
 }
 
 #[test]
@@ -156,7 +110,7 @@ fn an_undo_keeps_what_it_points_back_to_across_the_pack_time() {
         let mut transactions = database.storage.iterate(Some(last), None).unwrap();
         transactions.next_transaction().unwrap().unwrap();
         let record = transactions.records().unwrap().next_record().unwrap().unwrap();
-        assert_eq!((record.data.unwrap().to_vec(), record.data_txn), (self::record(1, &[2]), Some(first)));
+        assert_eq!((record.data.unwrap().to_vec(), record.data_txn), (packing::record(1, &[2]), Some(first)));
     }
 }
 
@@ -180,7 +134,7 @@ fn commits_go_on_while_a_pack_copies() {
     let mut last = first;
     let mut undone = None;
     let mut phases = Vec::new();
-    let outcome = database.storage.pack(later(), &mut |progress| {
+    let outcome = database.storage.pack(later(), &mut |progress: PackProgress| {
         if phases.last() != Some(&progress.phase) {
             phases.push(progress.phase);
             last = database.commit(vec![store(1, last, &record(phases.len() as u8, &[2]))]);
@@ -233,7 +187,7 @@ fn a_pack_waits_for_an_undo_that_was_voted() {
         let storage = &database.storage;
         let packing = scope.spawn(move || {
             let mut reports = 0;
-            storage.pack(time_of(first), &mut |progress| {
+            storage.pack(time_of(first), &mut |progress: PackProgress| {
                 // Only a pack that waits reports again and again that all is done.
                 reports += u32::from(progress.phase == PackPhase::CatchUp && progress.done == progress.total);
                 if reports == 6 {
@@ -269,7 +223,7 @@ fn a_reader_goes_on_with_the_file_that_it_began_with() {
 #[test]
 fn only_one_packs_and_nobody_reads_the_undo_log_meanwhile() {
     let (_folder, database, _) = filled();
-    let outcome = database.storage.pack(later(), &mut |_| {
+    let outcome = database.storage.pack(later(), &mut |_: PackProgress| {
         let second = pack(&database, later());
         assert!(matches!(second, Err(StorageError::Format(text)) if text == "Already packing"));
         let log = database.storage.undo_log(0..20, &mut |_| true);
@@ -286,7 +240,7 @@ fn a_pack_that_is_cancelled_or_fails_leaves_everything_as_it_was() {
         let (folder, database, first) = filled();
         database.commit(vec![store(1, first, &record(11, &[2]))]);
         let bytes = folder.bytes();
-        let outcome = database.storage.pack(time_of(first), &mut |progress| {
+        let outcome = database.storage.pack(time_of(first), &mut |progress: PackProgress| {
             if progress.phase == phase { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         assert!(matches!(outcome, Err(StorageError::Cancelled)), "{phase:?} {outcome:?}");
@@ -295,25 +249,6 @@ fn a_pack_that_is_cancelled_or_fails_leaves_everything_as_it_was() {
         packed(&database, later());
         reopened(&folder, database);
     }
-}
-
-#[test]
-fn a_reference_to_nothing_is_reported_with_the_object_that_has_it() {
-    let (folder, database, first) = filled();
-    database.commit(vec![store(2, first, &record(2, &[77]))]);
-    let bytes = folder.bytes();
-    match pack(&database, later()) {
-        Err(StorageError::Corrupt { what, .. }) => {
-            assert_eq!(what, "0x02 refers to 0x4d, which does not exist at the time of the pack");
-        }
-        other => panic!("{other:?}"),
-    }
-    database.commit(vec![store(2, database.tids()[1], b"\x80\x03Q")]);
-    match pack(&database, later()) {
-        Err(StorageError::Corrupt { what, .. }) => assert!(what.contains("0x02"), "{what}"),
-        other => panic!("{other:?}"),
-    }
-    assert!(folder.bytes().starts_with(&bytes[..bytes.len().min(200)]));
 }
 
 #[test]

@@ -19,8 +19,8 @@ use std::{
     time::Duration,
 };
 use zeolith_storage::{
-    Blobs, Changes, ConflictPolicy, Load, PackOutcome, PackProgress, Patience, Resolver, Result, Storage,
-    StorageError, TransactionId, TransactionIterator, Voted, WriteSet,
+    Blobs, Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress, Patience, Resolver,
+    Result, Storage, StorageError, TransactionId, TransactionIterator, Voted, WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
 
@@ -193,6 +193,14 @@ impl Storage for DemoStorage {
         report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
     ) -> Result<PackOutcome> {
         self.changes.pack(time, report)
+    }
+
+    fn estimate_pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackEstimate> {
+        self.changes.estimate_pack(time, report)
     }
 
     fn blobs(&self) -> Result<&dyn Blobs> {

@@ -103,6 +103,7 @@ impl Told {
         let doing = match phase {
             PackPhase::Survey => "looking for revisions",
             PackPhase::Mark => "marking what is kept",
+            PackPhase::MarkLater => "marking what later transactions need",
             PackPhase::Copy => "copying what is kept",
             PackPhase::CatchUp => "copying what came later",
             PackPhase::Blobs => "removing blobs of what is not kept",

@@ -1,12 +1,14 @@
 //! What a pack tells while it is under way and at its end.
 
-/// What a pack is about. Each phase is passed once, in this order.
+/// What a pack is about. The phases follow each other in this order; one with nothing to do is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackPhase {
     /// Finding the objects' revisions at the pack time; counts bytes.
     Survey,
-    /// Marking what is kept; counts objects, then bytes.
+    /// Marking what could be reached at the pack time; counts objects.
     Mark,
+    /// Marking what later transactions need; counts bytes.
+    MarkLater,
     /// Copying what is kept; counts bytes of the old file.
     Copy,
     /// Copying what was committed after the pack time; counts bytes of the old file.
@@ -38,4 +40,13 @@ pub enum PackOutcome {
     },
     /// Nothing could be dropped, so nothing was touched.
     NothingToDo,
+}
+
+/// What a pack would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackEstimate {
+    /// Bytes before.
+    pub before: u64,
+    /// Bytes after, as far as one can tell without doing it.
+    pub after: u64,
 }

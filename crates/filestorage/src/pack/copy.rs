@@ -3,7 +3,7 @@
 //! Packed records have their data in themselves and no earlier revision; what came later keeps its length, so
 //! that positions move together. Only a record that points back to what was not kept gets the data itself.
 
-use super::{Watch, input::Input, mark::Kept, output::Output};
+use super::{input::Input, mark::Kept, output::Output, watch::Watch};
 use crate::{
     file::{Content, DataFile, Want},
     format::{
@@ -36,11 +36,10 @@ impl<'a> Copier<'a> {
     pub(super) fn start(
         old: &'a DataFile,
         output: Output,
-        mut kept: Kept<'_>,
+        kept: Kept<'_>,
         watch: &mut Watch<'_>,
     ) -> Result<Self> {
         let pack_position = kept.pack_position;
-        let extra = std::mem::take(&mut kept.extra);
         let index = Index::default();
         let mut copier = Self {
             old,
@@ -48,15 +47,18 @@ impl<'a> Copier<'a> {
             index,
             copied_to: FIRST_TRANSACTION,
             pack_position,
-            extra,
+            extra: HashMap::new(),
             shifts: Vec::new(),
         };
         let mut input = Input::new(old, pack_position);
         while copier.copied_to < pack_position {
             copier.packed_transaction(&mut input, &kept)?;
-            watch.at(PackPhase::Copy, copier.copied_to, pack_position)?;
+            let bytes = input.take_read() + copier.output.take_written();
+            watch.at(PackPhase::Copy, copier.copied_to, pack_position, bytes)?;
         }
         copier.shifts.push((pack_position, pack_position - copier.output.position()));
+        // Its memory is not needed any more.
+        drop(kept);
         Ok(copier)
     }
 
@@ -73,8 +75,7 @@ impl<'a> Copier<'a> {
         let mut is_begun = false;
         while position < end {
             let record = input.record(position, start, end)?;
-            let is_extra = self.extra.contains_key(&position);
-            if header.status != STATUS_UNDONE && (is_extra || kept.keeps(record.oid, position)) {
+            if header.status != STATUS_UNDONE && kept.takes(input, &record, position)? {
                 if !is_begun {
                     is_begun = true;
                     self.output.push(&TransactionHeader { status: STATUS_PACKED, ..header }.encode())?;
@@ -84,7 +85,7 @@ impl<'a> Copier<'a> {
                 let here = self.output.position();
                 self.packed_record(input, record, position, new_start)?;
                 self.index.set(record.oid, here);
-                if is_extra {
+                if kept.is_extra(position) {
                     self.extra.insert(position, here);
                 }
             }
@@ -145,7 +146,8 @@ impl<'a> Copier<'a> {
         let mut input = Input::new(self.old, end);
         while self.copied_to < end {
             self.later_transaction(&mut input)?;
-            watch.at(PackPhase::CatchUp, self.copied_to, end)?;
+            let bytes = input.take_read() + self.output.take_written();
+            watch.at(PackPhase::CatchUp, self.copied_to, end, bytes)?;
         }
         Ok(())
     }
@@ -190,9 +192,7 @@ impl<'a> Copier<'a> {
         let pointer = input.number(body)?;
         let moved = match pointer {
             0 => Some(0),
-            pointer if pointer < self.pack_position => {
-                self.extra.get(&pointer).copied().filter(|moved| *moved != 0)
-            }
+            pointer if pointer < self.pack_position => self.extra.get(&pointer).copied(),
             pointer => Some(self.moved(pointer)),
         };
         match moved {

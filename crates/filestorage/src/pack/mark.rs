@@ -4,15 +4,19 @@
 //! Takes eight bytes an object for positions and marks, and as many at most for the objects that are marked
 //! and not yet looked at.
 
-use super::{Watch, input::Input};
+use super::{
+    input::{Input, PIECE},
+    references::references,
+    watch::Watch,
+};
 use crate::{
     file::{Content, Want},
-    format::{FIRST_TRANSACTION, NUMBER_LEN, RECORD_HEADER_LEN, STATUS_PACKED, STATUS_UNDONE},
+    format::{FIRST_TRANSACTION, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, STATUS_PACKED, STATUS_UNDONE},
     index::Index,
     storage::State,
 };
-use std::{borrow::Cow, collections::HashMap};
-use zeolith_storage::{PackPhase, Patience, Result};
+use std::collections::HashSet;
+use zeolith_storage::{PackPhase, Patience, Result, StorageError};
 use zeolith_types::{Oid, Tid};
 
 /// The revisions of the pack time: where they are, and which are kept.
@@ -22,11 +26,14 @@ pub(super) struct Kept<'a> {
     positions: Index,
     /// Where the first transaction after the pack time is.
     pub(super) pack_position: u64,
-    /// Other records that later transactions point back to, and where their copies are.
-    pub(super) extra: HashMap<u64, u64>,
+    /// Other records that later transactions point back to.
+    extra: HashSet<u64>,
     gc: bool,
-    /// Objects that are marked, and whose references are not.
-    todo: Vec<Oid>,
+    /// Where the records of marked objects are whose references are not marked.
+    todo: Vec<u64>,
+    marked: u64,
+    /// Up to where later transactions have been looked at.
+    later: u64,
 }
 
 /// How references to objects that are not there are taken.
@@ -47,38 +54,66 @@ impl<'a> Kept<'a> {
         gc: bool,
         watch: &mut Watch<'_>,
     ) -> Result<Option<Self>> {
+        let Some(pack_position) = boundary(state, until, watch)? else { return Ok(None) };
         let positions = Index::default();
-        let mut input = Input::new(&state.file, state.end);
-        let (mut position, mut unpacked, mut next_is_packed) = (FIRST_TRANSACTION, false, true);
-        while position < state.end {
-            let header = input.transaction(position)?;
-            if header.tid > until {
-                next_is_packed = header.status == STATUS_PACKED;
-                break;
+        let (extra, todo) = (HashSet::new(), Vec::new());
+        let kept = Self { state, positions, pack_position, extra, gc, todo, marked: 0, later: pack_position };
+        kept.positions_of_index()?;
+        kept.positions_before_later(watch)?;
+        Ok(Some(kept))
+    }
+
+    /// Takes over the positions of objects that nobody has changed since the pack time.
+    fn positions_of_index(&self) -> Result<()> {
+        let file = &self.state.file;
+        for (oid, position) in self.state.index.iter_from(Oid::ZERO) {
+            let mut position = position;
+            if position >= self.state.end {
+                // Committed after the pack began to look.
+                let mut record = file.any_record(position, u64::MAX, Want::Header, Patience::Wait)?;
+                while record.position >= self.state.end {
+                    match file.previous(&record, u64::MAX, Want::Header, Patience::Wait)? {
+                        Some(previous) => record = previous,
+                        None => break,
+                    }
+                }
+                position = record.position;
             }
-            unpacked |= header.status != STATUS_PACKED;
+            if position < self.pack_position {
+                self.positions.set(oid, position);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first record of an object after the pack time says where its last one before it is.
+    fn positions_before_later(&self, watch: &mut Watch<'_>) -> Result<()> {
+        let mut input = Input::new(&self.state.file, self.state.end);
+        let mut position = self.pack_position;
+        while position < self.state.end {
+            let header = input.transaction(position)?;
             let (start, end) = (position, position + header.len);
             position += header.header_len();
             while position < end && header.status != STATUS_UNDONE {
                 let record = input.record(position, start, end)?;
-                let gone = record.data_len == 0 && input.number(position + RECORD_HEADER_LEN as u64)? == 0;
-                positions.set(record.oid, if gone { GONE } else { position });
+                if record.prev != 0
+                    && record.prev < self.pack_position
+                    && self.positions.get(record.oid).is_none()
+                {
+                    self.positions.set(record.oid, record.prev);
+                }
                 position += record.record_len();
             }
             position = end + NUMBER_LEN as u64;
-            watch.at(PackPhase::Survey, position, state.end)?;
+            watch.at(PackPhase::Survey, position, self.state.end, input.take_read())?;
         }
-        if !unpacked && next_is_packed {
-            return Ok(None);
-        }
-        let extra = HashMap::new();
-        Ok(Some(Self { state, positions, pack_position: position, extra, gc, todo: Vec::new() }))
+        Ok(())
     }
 
     /// Marks what is kept.
     pub(super) fn mark(&mut self, watch: &mut Watch<'_>) -> Result<()> {
-        if self.gc && self.positions.iter_from(Oid::ZERO).any(|(_, position)| position != GONE) {
-            self.reach(Oid::ZERO, Oid::ZERO, Missing::Fails)?;
+        if self.gc && self.has_objects()? {
+            self.reach(Oid::ZERO, Missing::Fails)?;
             self.follow(Missing::Fails, watch)?;
         }
         self.mark_from_later(watch)?;
@@ -86,77 +121,113 @@ impl<'a> Kept<'a> {
         Ok(())
     }
 
-    /// Whether the record of an object at `position`, which is before the pack time, is kept.
-    pub(super) fn keeps(&self, oid: Oid, position: u64) -> bool {
-        let marked = self.positions.get(oid).is_some_and(|entry| match self.gc {
-            true => entry == position | MARK,
-            false => entry == position,
-        });
-        marked || self.extra.contains_key(&position)
+    /// Whether the record at `position`, which is before the pack time, is kept.
+    pub(super) fn takes(&self, input: &mut Input<'_>, record: &RecordHeader, position: u64) -> Result<bool> {
+        if self.is_extra(position) {
+            return Ok(true);
+        }
+        let mark = if self.gc { MARK } else { 0 };
+        if self.positions.get(record.oid) != Some(position | mark) {
+            return Ok(false);
+        }
+        input.is_gone(record, position).map(|is_gone| !is_gone)
     }
 
-    /// Marks an object that `referrer` refers to.
-    fn reach(&mut self, oid: Oid, referrer: Oid, missing: Missing) -> Result<()> {
-        match self.positions.get(oid) {
-            Some(entry) if entry & MARK != 0 => {}
-            Some(position) if position != GONE || missing == Missing::PassedOver => {
-                self.positions.set(oid, position | MARK);
-                self.todo.push(oid);
+    /// Whether a later transaction points back to the record at `position`.
+    pub(super) fn is_extra(&self, position: u64) -> bool {
+        !self.extra.is_empty() && self.extra.contains(&position)
+    }
+
+    /// Whether an object exists at the pack time.
+    fn has_objects(&self) -> Result<bool> {
+        for (oid, position) in self.positions.iter_from(Oid::ZERO) {
+            let record =
+                self.state.file.record(oid, position, self.state.end, Want::Header, Patience::Wait)?;
+            if !record.is_gone() {
+                return Ok(true);
             }
+        }
+        Ok(false)
+    }
+
+    /// Marks what an object refers to.
+    fn reach(&mut self, oid: Oid, missing: Missing) -> Result<()> {
+        let position = match self.positions.get(oid) {
+            Some(entry) if entry & MARK != 0 => return Ok(()),
+            Some(position) => position,
+            None if missing == Missing::Fails => return Err(self.dangling(oid)),
             // An object that is younger than the pack time stays anyway, but what it refers to must stay too.
-            None if missing == Missing::PassedOver && self.state.index.get(oid).is_some() => {
-                self.positions.set(oid, GONE | MARK);
-                self.todo.push(oid);
-            }
-            Some(_) | None if missing == Missing::PassedOver => {}
-            Some(_) | None => {
-                let at = self.positions.get(referrer).unwrap_or(GONE) & !MARK;
-                let what = match oid {
-                    Oid::ZERO => "there is no root object at the time of the pack".to_owned(),
-                    _ => format!("{referrer} refers to {oid}, which does not exist at the time of the pack"),
-                };
-                return Err(self.state.file.corrupt(at, what));
-            }
+            None if self.state.index.get(oid).is_some() => GONE,
+            None => return Ok(()),
+        };
+        self.positions.set(oid, position | MARK);
+        if position != GONE {
+            self.todo.push(position);
+        }
+        if missing == Missing::PassedOver
+            && let Some(later) = self.state.index.get(oid).filter(|later| self.is_later(*later))
+        {
+            self.todo.push(later);
         }
         Ok(())
     }
 
-    /// Marks everything that the marked objects refer to, a batch at a time in the order of the file.
+    /// Marks everything that the marked objects refer to, a generation at a time in the order of the file.
     fn follow(&mut self, missing: Missing, watch: &mut Watch<'_>) -> Result<()> {
-        let mut done = 0;
+        let state = self.state;
+        let mut input = Input::in_pieces(&state.file, state.end, SPARSE_PIECE);
         while !self.todo.is_empty() {
-            let mut batch = self.todo.split_off(self.todo.len().saturating_sub(BATCH));
-            batch.sort_unstable_by_key(|oid| self.positions.get(*oid));
-            for oid in &batch {
-                let position = self.positions.get(*oid).unwrap_or(GONE) & !MARK;
-                if position != GONE {
-                    self.reach_from(*oid, position, missing)?;
+            let mut batch = std::mem::take(&mut self.todo);
+            batch.sort_unstable();
+            input.set_piece(piece_for(&batch));
+            for position in batch {
+                let (oid, found) = references_at(&mut input, position)?;
+                let is_of_pack_time = self.positions.get(oid) == Some(position | MARK);
+                if !is_of_pack_time && state.index.get(oid) != Some(position) {
+                    let what = format!("the record is of {oid}, which is elsewhere");
+                    return Err(state.file.corrupt(position, what));
                 }
-                if missing == Missing::PassedOver
-                    && let Some(later) = self.state.index.get(*oid).filter(|later| self.is_later(*later))
-                {
-                    self.reach_from(*oid, later, missing)?;
+                match found {
+                    Some(found) => found.into_iter().try_for_each(|oid| self.reach(oid, missing))?,
+                    None if missing == Missing::Fails => return Err(self.dangling(oid)),
+                    None if is_of_pack_time => self.positions.set(oid, GONE | MARK),
+                    None => {}
+                }
+                self.marked += 1;
+                if missing == Missing::Fails {
+                    let total = self.positions.count().max(self.marked);
+                    watch.at(PackPhase::Mark, self.marked, total, input.take_read())?;
+                } else if self.marked.is_multiple_of(LOOK_EVERY) {
+                    // What one later transaction needs can be a lot.
+                    watch.now(PackPhase::MarkLater, self.later, state.end)?;
                 }
             }
-            done += batch.len() as u64;
-            watch.at(PackPhase::Mark, done, self.positions.count())?;
         }
         Ok(())
     }
 
-    /// Marks what the record of an object at `position` refers to.
-    fn reach_from(&mut self, oid: Oid, position: u64, missing: Missing) -> Result<()> {
+    /// The error for a reference to an object that does not exist. Who has it is looked for only now, which is
+    /// cheaper than to remember it for all.
+    fn dangling(&self, missing: Oid) -> StorageError {
         let (file, end) = (&self.state.file, self.state.end);
-        let record = file.record(oid, position, end, Want::Data, Patience::Wait)?;
-        if let Content::Data(data) = file.content(record, end, Patience::Wait)? {
-            let references = references(&data).map_err(|why| {
-                file.corrupt(position, format!("the references of {oid} can't be read: {why}"))
-            })?;
-            for reference in references {
-                self.reach(reference, oid, missing)?;
+        if missing == Oid::ZERO {
+            return file.corrupt(GONE, "there is no root object at the time of the pack".to_owned());
+        }
+        for (oid, entry) in self.positions.iter_from(Oid::ZERO) {
+            let position = entry & !MARK;
+            if entry & MARK == 0 || position == GONE {
+                continue;
+            }
+            let record = file.record(oid, position, end, Want::Data, Patience::Wait);
+            if let Ok(Content::Data(data)) =
+                record.and_then(|record| file.content(record, end, Patience::Wait))
+                && references(&data).is_ok_and(|found| found.contains(&missing))
+            {
+                let what = format!("{oid} refers to {missing}, which does not exist at the time of the pack");
+                return file.corrupt(position, what);
             }
         }
-        Ok(())
+        file.corrupt(GONE, format!("{missing} is referred to and does not exist at the time of the pack"))
     }
 
     /// Whether a position is after the pack time, and of a transaction that the pack has seen.
@@ -178,51 +249,104 @@ impl<'a> Kept<'a> {
                 let (oid, here) = (record.oid, position);
                 if record.data_len == 0 {
                     let pointer = input.number(here + RECORD_HEADER_LEN as u64)?;
-                    if pointer != 0 && pointer < self.pack_position && self.extra.insert(pointer, 0).is_none()
-                    {
-                        self.follow_from(oid, pointer, watch)?;
+                    if pointer != 0 && pointer < self.pack_position && self.extra.insert(pointer) {
+                        self.follow_from(pointer, watch)?;
                     }
                 } else if self.state.index.get(oid) == Some(here)
                     && self.positions.get(oid).is_some_and(|entry| entry & MARK != 0)
                 {
-                    self.follow_from(oid, here, watch)?;
+                    self.follow_from(here, watch)?;
                 }
                 position += record.record_len();
             }
             position = end + NUMBER_LEN as u64;
-            watch.at(PackPhase::Mark, position, self.state.end)?;
+            self.later = position;
+            watch.at(PackPhase::MarkLater, position, self.state.end, input.take_read())?;
         }
         Ok(())
     }
 
-    fn follow_from(&mut self, oid: Oid, position: u64, watch: &mut Watch<'_>) -> Result<()> {
+    /// Marks what hangs on a record that is kept.
+    fn follow_from(&mut self, position: u64, watch: &mut Watch<'_>) -> Result<()> {
         if !self.gc {
             return Ok(());
         }
-        self.reach_from(oid, position, Missing::PassedOver)?;
+        let mut input = Input::in_pieces(&self.state.file, self.state.end, SPARSE_PIECE);
+        for oid in references_at(&mut input, position)?.1.unwrap_or_default() {
+            self.reach(oid, Missing::PassedOver)?;
+        }
         self.follow(Missing::PassedOver, watch)
     }
 }
 
-/// What a record refers to, whether it is compressed by zc.zlibstorage or not.
-fn references(data: &[u8]) -> Result<Vec<Oid>, String> {
-    let data = match data.strip_prefix(COMPRESSED) {
-        None => Cow::Borrowed(data),
-        Some(compressed) => {
-            let whole = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(compressed, RECORD_SIZE_MAX);
-            Cow::Owned(whole.map_err(|error| error.to_string())?)
-        }
-    };
-    zeolith_pickle::references(&data).map_err(|error| error.to_string())
+/// How much to read at once for records in the order of their positions: where they lie close together, reading
+/// what lies between is quicker, and on a cold disk far quicker.
+fn piece_for(batch: &[u64]) -> u64 {
+    let span = batch.last().zip(batch.first()).map_or(0, |(last, first)| last - first);
+    let is_dense = batch.len() >= DENSE_MIN && span / batch.len() as u64 <= SPARSE;
+    if is_dense { PIECE } else { SPARSE_PIECE }
 }
 
+/// The object of the record at `position`, and what it refers to; `None` if it says that the object does not
+/// exist.
+fn references_at(input: &mut Input<'_>, position: u64) -> Result<(Oid, Option<Vec<Oid>>)> {
+    let (file, end) = (input.file, input.end());
+    let header = input.bytes(position, RECORD_HEADER_LEN as u64)?.first_chunk().map(RecordHeader::decode);
+    let (oid, found) = match header {
+        Some(header) if header.version_len == 0 && is_small(&header) => {
+            let body = position + RECORD_HEADER_LEN as u64;
+            (header.oid, references(input.bytes(body, header.data_len)?))
+        }
+        _ => {
+            let record = file.any_record(position, end, Want::Data, Patience::Wait)?;
+            let oid = record.header.oid;
+            match file.content(record, end, Patience::Wait)? {
+                Content::Data(data) => (oid, references(&data)),
+                Content::Gone => return Ok((oid, None)),
+            }
+        }
+    };
+    let found = found
+        .map_err(|why| file.corrupt(position, format!("the references of {oid} can't be read: {why}")))?;
+    Ok((oid, Some(found)))
+}
+
+/// Where the first transaction after the pack time is; `None` if the file has been packed to this time or later,
+/// or nothing has happened since. Looks at the headers of transactions only.
+fn boundary(state: &State, until: Tid, watch: &mut Watch<'_>) -> Result<Option<u64>> {
+    let mut input = Input::in_pieces(&state.file, state.end, HEADERS_PIECE);
+    let (mut position, mut unpacked, mut next_is_packed) = (FIRST_TRANSACTION, false, true);
+    while position < state.end {
+        let header = input.transaction(position)?;
+        if header.tid > until {
+            next_is_packed = header.status == STATUS_PACKED;
+            break;
+        }
+        unpacked |= header.status != STATUS_PACKED;
+        position += header.len + NUMBER_LEN as u64;
+        watch.at(PackPhase::Survey, position, state.end, input.take_read())?;
+    }
+    Ok((unpacked || !next_is_packed).then_some(position))
+}
+
+/// Whether memory for the record's data can be taken before anything else about it is known.
+const fn is_small(header: &RecordHeader) -> bool {
+    header.data_len > 0 && header.data_len < LARGE
+}
+
+/// After so many objects somebody may want the pack to end.
+const LOOK_EVERY: u64 = 4096;
 /// Marks a position as kept.
 const MARK: u64 = 1 << 63;
 /// Stands for the position of an object that does not exist; no record can be there.
 const GONE: u64 = 1;
-/// So many objects are looked at in the order of their positions.
-const BATCH: usize = 1 << 15;
-/// With this a record begins that zc.zlibstorage has compressed.
-const COMPRESSED: &[u8] = b".z";
-/// A compressed record that grows beyond this is taken for damaged.
-const RECORD_SIZE_MAX: usize = 1 << 30;
+/// From this length on a record is checked against its transaction before it is read.
+const LARGE: u64 = 1 << 20;
+/// Objects that lie so far apart are read one by one.
+const SPARSE: u64 = 16 << 10;
+/// So few objects are read one by one wherever they lie.
+const DENSE_MIN: usize = 64;
+/// As much as most records have.
+const SPARSE_PIECE: u64 = 2 << 10;
+/// Headers of small transactions come many at a time with this, and large ones are passed over.
+const HEADERS_PIECE: u64 = 16 << 10;

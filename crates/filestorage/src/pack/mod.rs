@@ -6,10 +6,13 @@
 //! readers that began before it keep it as long as they need it.
 
 mod copy;
+mod estimate;
 mod input;
 mod mark;
 mod output;
+mod references;
 mod switch;
+mod watch;
 
 use crate::{
     saved,
@@ -25,36 +28,9 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Result, StorageError};
+use watch::Watch;
+use zeolith_storage::{PackOutcome, PackProgress, Result, StorageError};
 use zeolith_types::Tid;
-
-/// Tells how far a pack is, and hears whether it is to go on.
-pub(crate) struct Watch<'a> {
-    report: &'a mut dyn FnMut(PackProgress) -> ControlFlow<()>,
-    next: (Option<PackPhase>, u64),
-}
-
-impl<'a> Watch<'a> {
-    fn new(report: &'a mut dyn FnMut(PackProgress) -> ControlFlow<()>) -> Self {
-        Self { report, next: (None, 0) }
-    }
-
-    /// So much of a phase is done.
-    fn at(&mut self, phase: PackPhase, done: u64, total: u64) -> Result<()> {
-        if self.next.0 == Some(phase) && done < self.next.1 {
-            return Ok(());
-        }
-        self.next = (Some(phase), done + total / REPORTS);
-        self.now(phase, done, total)
-    }
-
-    fn now(&mut self, phase: PackPhase, done: u64, total: u64) -> Result<()> {
-        match (self.report)(PackProgress { phase, done, total }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(StorageError::Cancelled),
-        }
-    }
-}
 
 /// The right to pack, which one has at a time.
 pub(crate) struct Packing<'a>(&'a AtomicBool);
@@ -85,7 +61,7 @@ impl FileStorage {
         }
         let _packing = Packing::begin(&self.packing)?;
         guard(&self.ledger).check()?;
-        let mut watch = Watch::new(report);
+        let mut watch = self.watch(report);
         let state = self.state.load_full();
         if state.index.count() == 0 {
             return Ok(PackOutcome::NothingToDo);
@@ -98,8 +74,13 @@ impl FileStorage {
         let file = Arc::clone(&state.file);
         let packed = Output::create(&*self.disk, &path)
             .and_then(|output| Copier::start(&file, output, kept, &mut watch))
-            .and_then(|copier| match copier.has_gained() {
-                true => self.switch_to(copier, &mut watch).map(Some),
+            .and_then(|mut copier| match copier.has_gained() {
+                true => {
+                    copier.copy_later(state.end, &mut watch)?;
+                    // What is committed now must be copied faster than it comes.
+                    watch.hurry();
+                    self.switch_to(copier, &mut watch).map(Some)
+                }
                 false => Ok(None),
             });
         if !matches!(packed, Ok(Some(_))) {
@@ -111,7 +92,9 @@ impl FileStorage {
         };
         Ok(PackOutcome::Packed { before, after })
     }
-}
 
-/// About so often a phase is reported.
-const REPORTS: u64 = 200;
+    /// Whoever watches a pack of this storage.
+    fn watch<'a>(&self, report: &'a mut dyn FnMut(PackProgress) -> ControlFlow<()>) -> Watch<'a> {
+        Watch::new(report, self.options.pack_rate_max.zip(self.options.clock))
+    }
+}

@@ -15,6 +15,10 @@ pub(super) struct Output {
     buffer: Vec<u8>,
     /// Where the buffer belongs.
     written: u64,
+    /// Up to where everything is durable.
+    synced: u64,
+    /// Bytes written since somebody asked.
+    fresh: u64,
 }
 
 impl Output {
@@ -23,7 +27,7 @@ impl Output {
         let file = disk.open(path, Access::Truncate);
         let file = file.map_err(|source| failed(path, source))?;
         let data = DataFile { file, path: path.to_path_buf() };
-        Ok(Self { data, buffer: MAGIC.to_vec(), written: 0 })
+        Ok(Self { data, buffer: MAGIC.to_vec(), written: 0, synced: 0, fresh: 0 })
     }
 
     /// Where the next byte goes.
@@ -34,8 +38,9 @@ impl Output {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<()> {
         if bytes.len() >= PIECE {
             self.flush()?;
-            self.write(bytes)?;
-            self.written += bytes.len() as u64;
+            for part in bytes.chunks(LARGE_PART) {
+                self.write(part)?;
+            }
             return Ok(());
         }
         self.buffer.extend_from_slice(bytes);
@@ -59,7 +64,6 @@ impl Output {
     pub(super) fn flush(&mut self) -> Result<()> {
         let buffer = std::mem::take(&mut self.buffer);
         self.write(&buffer)?;
-        self.written += buffer.len() as u64;
         self.buffer = buffer;
         self.buffer.clear();
         Ok(())
@@ -68,12 +72,28 @@ impl Output {
     /// Makes everything durable.
     pub(super) fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.data.file.sync_all().map_err(|source| failed(&self.data.path, source))
+        self.data.file.sync_all().map_err(|source| failed(&self.data.path, source))?;
+        self.synced = self.written;
+        Ok(())
     }
 
-    fn write(&self, bytes: &[u8]) -> Result<()> {
+    /// How many bytes were written since the last time.
+    pub(super) const fn take_written(&mut self) -> u64 {
+        std::mem::replace(&mut self.fresh, 0)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
         let written = self.data.file.write_all_at(&mut [IoSlice::new(bytes)], self.written);
-        written.map_err(|source| failed(&self.data.path, source))
+        written.map_err(|source| failed(&self.data.path, source))?;
+        self.data.file.start_writing(self.written, bytes.len() as u64);
+        self.written += bytes.len() as u64;
+        self.fresh += bytes.len() as u64;
+        if self.written - self.synced >= UNSYNCED_MAX {
+            // A commit's sync waits for whatever else the file system has to write, so that is kept little.
+            self.data.file.sync_data().map_err(|source| failed(&self.data.path, source))?;
+            self.synced = self.written;
+        }
+        Ok(())
     }
 
     /// The finished file under the name that it gets.
@@ -87,3 +107,7 @@ pub(super) fn failed(path: &Path, source: io::Error) -> StorageError {
 }
 
 const PIECE: usize = 1 << 20;
+/// A large record is written in parts of this length.
+const LARGE_PART: usize = 4 << 20;
+/// So many bytes may be on their way to the disk.
+const UNSYNCED_MAX: u64 = 4 << 20;

@@ -3,7 +3,11 @@
 //! Nobody commits during the last step, which copies little, syncs it, and renames. Transactions between their
 //! vote and their finish move with the file.
 
-use super::{Watch, copy::Copier, output::failed};
+use super::{
+    copy::Copier,
+    output::failed,
+    watch::{PATIENCE, Watch},
+};
 use crate::{
     ledger::Ledger,
     saved,
@@ -13,8 +17,8 @@ use std::{
     io,
     path::Path,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
+use zeolith_disk::Access;
 use zeolith_storage::{PackPhase, Result};
 
 impl FileStorage {
@@ -26,6 +30,9 @@ impl FileStorage {
             copier.output.sync()?;
         }
         self.catch_up(&mut copier, watch)?;
+        // An earlier pack's file is given back to the disk when it is closed: after the switch, since that can
+        // take long.
+        let _old = self.disk.open(&saved::with_suffix(&self.path, ".old"), Access::Read);
         // Whoever saves the index must not save that of the old file any more.
         let mut index_saved_to = guard(&self.index_saved_to);
         let sizes = self.switch_now(copier, watch)?;
@@ -147,5 +154,3 @@ impl FileStorage {
 const LITTLE: u64 = 256 << 10;
 /// If commits come so fast that this often too much is left, they have to wait.
 const CATCH_UPS_MAX: usize = 64;
-/// How often a pack that waits looks whether it is to go on.
-const PATIENCE: Duration = Duration::from_millis(100);

@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
 };
 use zeolith_storage::{
-    Blobs, Changes, ConflictPolicy, Found, Load, PackOutcome, PackProgress, Patience, RecordData,
-    RecordIterator, Result, Storage, StorageError, TransactionId, TransactionIterator, Voted, Write,
-    WriteSet,
+    Blobs, Changes, ConflictPolicy, Found, Load, PackEstimate, PackOutcome, PackProgress, Patience,
+    RecordData, RecordIterator, Result, Storage, StorageError, TransactionId, TransactionIterator, Voted,
+    Write, WriteSet,
 };
 use zeolith_types::{
     CurrentRecord, HistoryEntry, Oid, RecordInfo, StorageInfo, Tid, Timestamp, TransactionInfo, UndoEntry,
@@ -209,6 +209,14 @@ impl Storage for ZlibStorage {
         report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
     ) -> Result<PackOutcome> {
         self.base.pack(time, report)
+    }
+
+    fn estimate_pack(
+        &self,
+        time: Timestamp,
+        report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+    ) -> Result<PackEstimate> {
+        self.base.estimate_pack(time, report)
     }
 
     fn blobs(&self) -> Result<&dyn Blobs> {

@@ -1,0 +1,311 @@
+"""Measures a pack beside loads and commits, next to Python's pack and a plain copy of the same file.
+
+    python pack_figures.py DIRECTORY [--megabytes N] [--only ours,python,copy]
+
+DIRECTORY gets `source.fs`, half of which is garbage (kept for the next run), and copies
+of it that are removed again: three times the size is needed.  The server is the one that
+`servers.py` finds.  What counts is a ratio of two lines of one run; the machine matters
+for all of them alike.
+"""
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import struct
+import sys
+import threading
+import time
+
+import servers
+from ZEO.ClientStorage import ClientStorage
+from ZODB.Connection import TransactionMetaData
+from ZODB.FileStorage import FileStorage
+from ZODB.serialize import referencesf
+
+TRANSACTION = struct.Struct(">8sQcHHH")
+RECORD = struct.Struct(">8s8sQQHQ")
+RECORDS_IN_TRANSACTION = 100
+CLASS = b"\x80\x03cpersistent.mapping\nPersistentMapping\nq\x00."
+TEXT = b"The quick brown fox Packs my box with five dozen Quarts. "
+PIECE = 1 << 20
+
+
+def oid(number):
+    return number.to_bytes(8, "big")
+
+
+def live(place):
+    """The number of the object at a place of the tree: of three numbers the third is garbage."""
+    return place // 2 * 3 + place % 2
+
+
+def record(references, turn, size):
+    """A mapping as ZODB pickles it; each reference is a pair of oid and class."""
+    parts = [b"\x80\x03}q\x01X\x04\x00\x00\x00dataq\x02}q\x03("]
+    for number, reference in enumerate(references):
+        key = b"%08d" % number
+        parts.append(b"X\x08\x00\x00\x00" + key + b"C\x08" + oid(reference))
+        parts.append(b"cpersistent.mapping\nPersistentMapping\n\x86Q")
+    text = (b"%d " % turn + TEXT * (size // len(TEXT) + 1))[:size]
+    parts.append(b"X\x04\x00\x00\x00textB" + struct.pack("<I", size) + text + b"us.")
+    return CLASS + b"".join(parts)
+
+
+def generate(path, megabytes):
+    """Writes a database of about that size: half current and reached, a quarter garbage, a quarter old.
+
+    Returns how many objects a pack keeps.
+    """
+    count = megabytes * 1000
+    half = count // 2
+
+    def content():
+        for place in range(half):
+            if place % 2:
+                garbage = place // 2 * 3 + 2
+                yield garbage, [(place // 2 + 1) % (half // 2) * 3 + 2], 1
+            else:
+                yield live(place), [], 1
+        for place in range(half):
+            if place % 2 == 0:
+                garbage = (half // 2 + place // 2) * 3 + 2
+                yield garbage, [garbage], 1
+            else:
+                yield live(place), [], 1
+        # In an order that is not that of the tree.
+        for step in range(count):
+            place = step * 7919 % count
+            children = range(20 * place + 1, min(20 * place + 21, count))
+            yield live(place), [live(child) for child in children], 2
+
+    tid = 0x03E0000000000000
+    positions = {}
+    with open(path + ".part", "wb", PIECE) as f:
+        f.write(b"FS30")
+        position, batch = 4, []
+
+        def flush():
+            nonlocal position, tid
+            tid += 1 << 20
+            size = sum(RECORD.size + len(data) for _, data in batch)
+            length = TRANSACTION.size + size
+            f.write(TRANSACTION.pack(oid(tid), length, b" ", 0, 0, 0))
+            at = position + TRANSACTION.size
+            for number, data in batch:
+                header = RECORD.pack(oid(number), oid(tid), positions.get(number, 0), position, 0, len(data))
+                f.write(header + data)
+                positions[number] = at
+                at += RECORD.size + len(data)
+            f.write(struct.pack(">Q", length))
+            position = at + 8
+            batch.clear()
+
+        for number, references, turn in content():
+            batch.append((number, record(references, turn, 700 if references else 900)))
+            if len(batch) == RECORDS_IN_TRANSACTION:
+                flush()
+        if batch:
+            flush()
+    os.rename(path + ".part", path)
+    return count
+
+
+def cpu_of(pid):
+    """Seconds of processor time that a process has used."""
+    with open("/proc/%d/stat" % pid) as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_of(pid):
+    """(now, at most) resident megabytes of a process that are its own."""
+    with open("/proc/%d/status" % pid) as f:
+        fields = dict(line.split(":", 1) for line in f)
+    megabytes = [int(fields[name].split()[0]) / 1024 for name in ("RssAnon", "VmHWM", "RssFile")]
+    return megabytes[0], megabytes[1] - megabytes[2]
+
+
+def io_of(pid):
+    """Bytes that a process has (read, written) by calls."""
+    with open("/proc/%d/io" % pid) as f:
+        fields = dict(line.split(":", 1) for line in f)
+    return int(fields["rchar"]), int(fields["wchar"])
+
+
+def work(address, kind, count, pipe):
+    """A process of its own: loads or commits one after the other, and tells how long each took."""
+    client = ClientStorage(address, wait_timeout=30)
+    latencies, step, serial = [], 0, b"\0" * 8
+    new, data = oid(live(count)), record([], 3, 900)
+    pipe.send("ready")
+    while not pipe.poll():
+        begun = time.monotonic()
+        if kind == "load":
+            # Past the cache of the client.
+            client._call("loadBefore", oid(live(step * 104729 % count)), b"\x7f" + b"\xff" * 7)
+        else:
+            meta = TransactionMetaData()
+            client.tpc_begin(meta)
+            client.store(new, serial, data, "", meta)
+            client.tpc_vote(meta)
+            serial = client.tpc_finish(meta)
+        latencies.append((begun, time.monotonic() - begun))
+        step += 1
+        time.sleep(0.001)
+    pipe.recv()
+    client.close()
+    pipe.send(latencies)
+
+
+def worst(latencies, begin, end):
+    """(count, median ms, longest ms, when it began) of what began within the interval."""
+    inside = [(took, when - begin) for when, took in latencies if begin <= when <= end]
+    longest, when = max(inside)
+    ordered = sorted(took for took, _ in inside)
+    return {
+        "count": len(inside),
+        "median_ms": round(ordered[len(ordered) // 2] * 1000, 3),
+        "longest_ms": round(longest * 1000, 1),
+        "longest_at_s": round(when, 2),
+    }
+
+
+def pack_ours(path, count, directory):
+    """Packs through a server on which one client loads and one commits."""
+    server = servers.Server(directory, storage=servers.filestorage(path))
+    with server:
+        pid = server.process.pid
+        context = multiprocessing.get_context("spawn")
+        workers = {}
+        for kind in ("load", "commit"):
+            mine, theirs = context.Pipe()
+            process = context.Process(target=work, args=(server.address, kind, count, theirs))
+            process.start()
+            assert mine.recv() == "ready"
+            workers[kind] = process, mine
+        packer = ClientStorage(server.address, wait_timeout=30)
+        time.sleep(2)
+        quiet_begin = time.monotonic()
+        time.sleep(2)
+        quiet_end = time.monotonic()
+        memory, _ = memory_of(pid)
+        cpu, io = cpu_of(pid), io_of(pid)
+        peak = Peak(pid)
+        begin = time.monotonic()
+        packer.pack(time.time(), wait=True)
+        end = time.monotonic()
+        used, io_after = cpu_of(pid) - cpu, io_of(pid)
+        highest = peak.stop()
+        after, _ = memory_of(pid)
+        time.sleep(0.5)
+        told = {}
+        for kind, (process, mine) in workers.items():
+            mine.send("stop")
+            told[kind] = mine.recv()
+            process.join()
+        packer.close()
+        assert server.end() == 0, server.said()
+    return {
+        "seconds": round(end - begin, 2),
+        "cpu_seconds_with_load": round(used, 2),
+        "memory_mb": {"before": round(memory), "highest": round(highest), "after": round(after)},
+        "read_mb": (io_after[0] - io[0]) >> 20,
+        "written_mb": (io_after[1] - io[1]) >> 20,
+        "loads": worst(told["load"], begin, end + 0.2),
+        "commits": worst(told["commit"], begin, end + 0.2),
+        "quiet_loads": worst(told["load"], quiet_begin, quiet_end),
+        "quiet_commits": worst(told["commit"], quiet_begin, quiet_end),
+        "size_mb": os.path.getsize(path) >> 20,
+    }
+
+
+class Peak:
+    """Watches the memory of a process."""
+
+    def __init__(self, pid):
+        self.pid, self.highest, self.ended = pid, 0, threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        while not self.ended.wait(0.02):
+            self.highest = max(self.highest, memory_of(self.pid)[0])
+
+    def stop(self):
+        self.ended.set()
+        self.thread.join()
+        return self.highest
+
+
+def pack_python(path):
+    """Python's own pack in this process, with nobody beside it."""
+    storage = FileStorage(path)
+    before, begin = resource.getrusage(resource.RUSAGE_SELF), time.monotonic()
+    storage.pack(time.time(), referencesf)
+    seconds, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_SELF)
+    storage.close()
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "size_mb": os.path.getsize(path) >> 20}
+
+
+def copy(source, target, read, written):
+    """Reads and writes so many bytes in large pieces, and syncs."""
+    begin = time.monotonic()
+    with open(source, "rb", 0) as f, open(target, "wb", 0) as g:
+        while read > 0 or written > 0:
+            piece = f.read(PIECE)
+            if not piece:
+                f.seek(0)
+                continue
+            read -= len(piece)
+            if written > 0:
+                g.write(piece[:written])
+                written -= len(piece)
+        os.fsync(g.fileno())
+    seconds = time.monotonic() - begin
+    os.remove(target)
+    return round(seconds, 2)
+
+
+def remove(path):
+    for suffix in ("", ".old", ".index", ".lock", ".pack", ".tmp"):
+        if os.path.exists(path + suffix):
+            os.remove(path + suffix)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("directory")
+    parser.add_argument("--megabytes", type=int, default=2000)
+    parser.add_argument("--only", default="ours,copy,python")
+    options = parser.parse_args()
+    source = os.path.join(options.directory, "source-%d.fs" % options.megabytes)
+    if not os.path.exists(source):
+        generate(source, options.megabytes // 2)
+    count = options.megabytes // 2 * 1000
+    size = os.path.getsize(source)
+    told = {"source_mb": size >> 20, "objects_kept": count}
+    target = os.path.join(options.directory, "packed.fs")
+    read, written = 2 * size, size // 2
+    for step in options.only.split(","):
+        remove(target)
+        if step == "copy":
+            told["copy_once_seconds"] = copy(source, target, size, size // 2)
+            told["copy_seconds"] = copy(source, target, read, written)
+            continue
+        shutil.copyfile(source, target)
+        with open(target, "rb") as f:
+            os.fsync(f.fileno())
+        if step == "ours":
+            told["ours"] = pack_ours(target, count, options.directory)
+            read, written = told["ours"]["read_mb"] << 20, told["ours"]["written_mb"] << 20
+        else:
+            told["python"] = pack_python(target)
+        remove(target)
+    print(json.dumps(told, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
