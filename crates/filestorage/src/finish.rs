@@ -2,13 +2,14 @@
 
 use crate::{
     append::Appender,
+    file::DataFile,
     ledger::again,
     nearby::Nearby,
     prepare::Prepared,
     storage::{FileStorage, State, guard, poisoned, read_only},
     vote::{Checked, Voter},
 };
-use std::{io, sync::Arc};
+use std::{fmt::Display, io, sync::Arc};
 use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, TransactionId, Voted, WriteSet};
 use zeolith_types::{Tid, Timestamp};
 
@@ -84,7 +85,7 @@ impl FileStorage {
         let taken: u64 = batch.iter().map(|placed| placed.prepared.len()).sum();
         let outcome = match batch.is_empty() {
             true => Ok(()),
-            false => self.write(&batch, start),
+            false => self.write(&batch, start, end),
         };
         match outcome {
             Ok(()) => {
@@ -142,27 +143,42 @@ impl FileStorage {
     }
 
     /// Writes a batch with as few calls as can be, and syncs once.
-    fn write(&self, batch: &[Placed], start: u64) -> Result<(), Failure> {
+    fn write(&self, batch: &[Placed], start: u64, end: u64) -> Result<(), Failure> {
         let state = self.state.load();
         let file = &state.file.file;
         let mut appender = Appender::new(&**file, start);
-        let pieces = batch.iter().try_for_each(|placed| placed.prepared.pieces(|piece| appender.push(piece)));
+        let pieces = batch.iter().try_for_each(|placed| {
+            appender.begin_transaction(placed.position);
+            placed.prepared.pieces(|piece| appender.push(piece))
+        });
         if let Err(error) = pieces.and_then(|()| appender.flush()) {
-            return Err(match file.set_len(start) {
+            // Synced, or what is left of this batch on the disk might one day show through a torn next one.
+            return Err(match file.set_len(start).and_then(|()| file.sync_all()) {
                 Ok(()) => Failure::Undone(error),
                 // What was written would stand between this batch and the next.
                 Err(second) => self.poison(&second),
             });
         }
-        file.sync_data().map_err(|error| {
-            let failure = self.poison(&error);
+        let give_up = |error: &dyn Display| {
+            let failure = self.poison(error);
             // Whoever reopens the file must not take what was perhaps never written for a transaction.
             let _ = file.set_len(start);
             failure
-        })
+        };
+        file.sync_data().map_err(|error| give_up(&error))?;
+        if appender.has_blank_piece() {
+            self.mark_durable(&state.file, end).map_err(|error| give_up(&error))?;
+        }
+        Ok(())
     }
 
-    fn poison(&self, error: &io::Error) -> Failure {
+    /// Puts into words for the next opening that everything up to `end` has been synced.
+    fn mark_durable(&self, file: &DataFile, end: u64) -> Result<()> {
+        let mut watermark = guard(&self.watermark);
+        watermark.as_mut().expect("a file that is written to has a watermark").advance(file, end)
+    }
+
+    fn poison(&self, error: &dyn Display) -> Failure {
         let why = poisoned(&self.path, error);
         guard(&self.ledger).poison(why.clone());
         Failure::InDoubt(why)

@@ -5,6 +5,7 @@
 //! `docs/disk-format.md`. Knows nothing of sessions and messages.
 
 mod append;
+mod blank;
 mod file;
 mod finish;
 mod format;
@@ -23,9 +24,11 @@ mod saved;
 mod saved_index;
 mod scan;
 mod storage;
+mod tail;
 mod undo;
 mod vote;
 mod walk;
+mod watermark;
 mod window;
 
 pub use open::Options;

@@ -1,18 +1,20 @@
-//! Opens a database: takes its lock, finds its end, cuts off what is no transaction, loads or builds its index.
+//! Opens a database: takes its lock, finds its end, loads or builds its index, makes durable what is there.
 
 use crate::{
     file::DataFile,
     format::{FIRST_TRANSACTION, MAGIC, MAGIC_PYTHON_2},
     index::Index,
-    lock::DatabaseLock,
-    report::{Finding, Findings, IndexUse, OpenReport, TailTrouble},
-    saved::{self, Stream, with_suffix},
+    lock::{self, DatabaseLock},
+    report::{Finding, Findings, IndexUse, OpenReport},
+    saved::{self, with_suffix},
     scan::{Scan, Scanned, Tail},
     storage::{FileStorage, Parts},
+    tail,
+    watermark::{self, Mark, Watermark},
 };
 use std::{
-    io::{self, IoSlice, Read, Write},
-    path::{Path, PathBuf},
+    io::{self, IoSlice},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -68,15 +70,21 @@ impl FileStorage {
         let clock = options.clock;
         let begun = clock.map(|clock| clock());
         options.check()?;
+        let lock_path = with_suffix(path, ".lock");
         let lock = match options.read_only {
             true => None,
-            false => Some(DatabaseLock::take(&*disk, &with_suffix(path, ".lock"))?),
+            false => Some(DatabaseLock::take(&*disk, &lock_path)?),
         };
         let opening = Opening { disk: &*disk, path, options: &options };
         let file = opening.file()?;
         let mut findings = Findings::default();
         opening.remove_unfinished_pack(&mut findings)?;
-        let (index, loaded) = opening.load(&file, &mut findings, progress)?;
+        let mark = opening.mark(&file, lock::was_ours(&*disk, &lock_path), &mut findings)?;
+        let (index, loaded) = opening.load(&file, mark, &mut findings, progress)?;
+        let watermark = match &lock {
+            Some(lock) => Some(opening.take_over(&file, mark, &loaded, lock)?),
+            None => None,
+        };
         let future = begun.and_then(|now| in_future(loaded.last_tid, now));
         if let Some(finding) = future {
             findings.push(finding);
@@ -91,6 +99,7 @@ impl FileStorage {
             end: loaded.end,
             last_tid: loaded.last_tid,
             index_saved_to,
+            watermark,
             lock,
         };
         let storage = Self::assemble(disk, path, options, parts);
@@ -157,12 +166,14 @@ impl Opening<'_> {
         };
         let file = self.disk.open(self.path, access).map_err(|error| self.io("opening", error))?;
         if self.options.create {
-            // What it says may one day seem to fit the new file.
-            match self.disk.remove(&with_suffix(self.path, ".index")) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(self.io("emptying", error));
+            // What they say may one day seem to fit the new file.
+            for beside in [with_suffix(self.path, ".index"), watermark::path_beside(self.path)] {
+                match self.disk.remove(&beside) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(self.io("emptying", error));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
         }
         let data = DataFile { file, path: self.path.to_path_buf() };
@@ -205,6 +216,37 @@ impl Opening<'_> {
         Ok(())
     }
 
+    /// Up to where the file is durable for certain, if that is known.
+    fn mark(&self, data: &DataFile, was_ours: bool, findings: &mut Findings) -> Result<Option<Mark>> {
+        let file_size = data.file.len().map_err(|error| data.io("reading", error))?;
+        let found = watermark::find(self.disk, self.path, data, file_size);
+        let why = match found {
+            Ok(Some(mark)) if was_ours => return Ok(Some(mark)),
+            Ok(None) => return Ok(None),
+            Ok(Some(_)) => "another program has had the database open since".into(),
+            Err(why) => why,
+        };
+        findings.push(Finding::WatermarkNotUsed { why });
+        Ok(None)
+    }
+
+    /// Before the first transaction is written or shown: what is there becomes durable, and is marked so.
+    fn take_over(
+        &self,
+        data: &DataFile,
+        mark: Option<Mark>,
+        loaded: &Loaded,
+        lock: &DatabaseLock,
+    ) -> Result<Watermark> {
+        let durable_to = mark.map_or(loaded.end, |mark| mark.end.min(loaded.end));
+        tail::make_durable(data, durable_to..loaded.end)?;
+        let Some(mark) = mark else {
+            return Watermark::begin(self.disk, self.path, data, loaded.end, || lock.claim());
+        };
+        lock.sign()?;
+        Watermark::resume(self.disk, self.path, mark, data, loaded.end)
+    }
+
     fn write_magic(&self, data: &DataFile) -> io::Result<()> {
         data.file.write_all_at(&mut [IoSlice::new(&MAGIC)], 0)?;
         data.file.sync_all()?;
@@ -214,6 +256,7 @@ impl Opening<'_> {
     fn load(
         &self,
         data: &DataFile,
+        mark: Option<Mark>,
         findings: &mut Findings,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Index, Loaded)> {
@@ -230,50 +273,21 @@ impl Opening<'_> {
             Err(why) => (Index::default(), FIRST_TRANSACTION, Tid::ZERO, IndexUse::Ignored { why }),
         };
         let scan = Scan::new(data, &index, file_size, last_tid, findings);
+        let scan = match mark {
+            Some(mark) => scan.judging_from(mark.end),
+            None => scan,
+        };
         let Scanned { end, last_tid, tail } = scan.run(start, self.options.stop, progress)?;
         if let Tail::Trouble(why) = tail {
-            findings.push(self.tail(data, end, file_size, why)?);
+            if mark.is_some_and(|mark| end < mark.end) {
+                return Err(data.corrupt(end, format!("{why}, and this was durable once")));
+            }
+            findings.push(match self.options.read_only {
+                true => Finding::LeftOut { from: end, to: file_size, why },
+                false => tail::cut_off(self.disk, data, end, file_size, why)?,
+            });
         }
         Ok((index, Loaded { end, last_tid, scanned: end - start, index_use }))
-    }
-
-    /// Deals with what comes after the last transaction.
-    fn tail(&self, data: &DataFile, from: u64, to: u64, why: TailTrouble) -> Result<Finding> {
-        if self.options.read_only {
-            return Ok(Finding::LeftOut { from, to, why });
-        }
-        let saved = match why {
-            TailTrouble::ShortHeader => None,
-            TailTrouble::Unfinished | TailTrouble::TooLong | TailTrouble::BadHeader => {
-                Some(self.save_tail(data, from, to)?)
-            }
-        };
-        let cut = data.file.set_len(from).and_then(|()| data.file.sync_all());
-        cut.map_err(|error| data.io("cutting off the end of", error))?;
-        Ok(Finding::CutOff { from, to, saved, why })
-    }
-
-    /// Copies the end of the file to the first `.trN` that is free.
-    fn save_tail(&self, data: &DataFile, from: u64, to: u64) -> Result<PathBuf> {
-        let mut number = 0_u32;
-        let (path, file) = loop {
-            let path = with_suffix(self.path, &format!(".tr{number}"));
-            match self.disk.open(&path, Access::CreateNew) {
-                Ok(file) => break (path, file),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                Err(source) => {
-                    return Err(StorageError::Io { what: "saving the cut-off end to", path, source });
-                }
-            }
-        };
-        let failed =
-            |source| StorageError::Io { what: "saving the cut-off end to", path: path.clone(), source };
-        let mut input = Stream { file: Arc::clone(&data.file), position: from }.take(to - from);
-        let mut output = Stream { file, position: 0 };
-        io::copy(&mut input, &mut output).and_then(|_| output.flush()).map_err(failed)?;
-        output.file.sync_all().map_err(failed)?;
-        self.disk.sync_directory(self.path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-        Ok(path)
     }
 
     fn io(&self, what: &'static str, source: io::Error) -> StorageError {

@@ -91,6 +91,11 @@ pub enum Finding {
         /// Why.
         why: TailTrouble,
     },
+    /// The watermark beside the file is not believed, so that a torn end may go unnoticed.
+    WatermarkNotUsed {
+        /// Why.
+        why: String,
+    },
     /// The last tid is later than the clock says.
     InFuture {
         /// The tid.
@@ -121,6 +126,8 @@ pub enum TailTrouble {
     TooLong,
     /// The header there is no header.
     BadHeader,
+    /// Some of its sectors never reached the disk, so it was never acknowledged.
+    Torn,
 }
 
 impl fmt::Display for TailTrouble {
@@ -130,6 +137,7 @@ impl fmt::Display for TailTrouble {
             Self::Unfinished => "a transaction was voted and never finished",
             Self::TooLong => "a transaction claims to be longer than the file",
             Self::BadHeader => "these bytes are no transaction",
+            Self::Torn => "part of a transaction that was being written never reached the disk",
         })
     }
 }
@@ -156,6 +164,9 @@ impl fmt::Display for Finding {
             }
             Self::LeftOut { from, to, why } => {
                 write!(f, "{why}: bytes {from} to {to} at the end of the file are left out of account")
+            }
+            Self::WatermarkNotUsed { why } => {
+                write!(f, "what .synced says about the end of the file is not used: {why}")
             }
             Self::InFuture { tid, by } => {
                 write!(f, "the last transaction {tid} is {} seconds in the future", by.as_secs())

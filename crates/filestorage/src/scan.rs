@@ -1,9 +1,11 @@
 //! The scan of a `Data.fs` at its opening: builds the index and finds out where the file really ends.
 //!
-//! Decides only; `open` cuts off what is to go. What is damaged in the middle is an error with its
-//! position, what is damaged at the end is a [`Tail`].
+//! Decides only; `tail` cuts off what is to go. What is damaged in the middle is an error with its
+//! position, what is damaged at the end is a [`Tail`]. From the watermark on the scan also looks for what a
+//! power failure has taken: there a blank piece of a transaction is damage at the end.
 
 use crate::{
+    blank::{BlankCheck, SECTOR_LEN},
     file::DataFile,
     format::{self, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TRANSACTION_HEADER_LEN, TransactionHeader},
     index::Index,
@@ -38,6 +40,8 @@ pub(crate) struct Scan<'a> {
     index: &'a Index,
     window: Window<'a>,
     file_size: u64,
+    /// From here on transactions may have been torn by a power failure.
+    judged_from: u64,
     findings: &'a mut Findings,
     last_tid: Tid,
 }
@@ -57,7 +61,13 @@ impl<'a> Scan<'a> {
         findings: &'a mut Findings,
     ) -> Self {
         let window = Window::new(file, WINDOW_SIZE);
-        Self { file, index, window, file_size, findings, last_tid }
+        Self { file, index, window, file_size, judged_from: u64::MAX, findings, last_tid }
+    }
+
+    /// Takes only what lies before `from` for durable.
+    pub(crate) const fn judging_from(mut self, from: u64) -> Self {
+        self.judged_from = from;
+        self
     }
 
     /// Scans from `start`, the end of the transaction with the last tid, up to the first one at `stop`.
@@ -101,15 +111,23 @@ impl<'a> Scan<'a> {
         if self.file_size - position < TRANSACTION_HEADER_LEN as u64 {
             return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
         }
+        // Before a word of it is believed, the sectors that hold it must have been written.
+        let header_end = (position + TRANSACTION_HEADER_LEN as u64).next_multiple_of(SECTOR_LEN);
+        if position >= self.judged_from && self.is_torn(position, header_end.min(self.file_size))? {
+            return Ok(Header::End(Tail::Trouble(TailTrouble::Torn)));
+        }
         let Some(header) = self.window.transaction_header(position)? else {
             return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
         };
         let past = position.checked_add(header.len).and_then(|past| past.checked_add(NUMBER_LEN as u64));
-        if past.is_none_or(|past| past > self.file_size) {
+        let Some(past) = past.filter(|past| *past <= self.file_size) else {
             return Ok(Header::End(Tail::Trouble(TailTrouble::TooLong)));
-        }
+        };
         if header.status == format::STATUS_VOTED {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Unfinished)));
+        }
+        if position >= self.judged_from && self.is_torn(position, past)? {
+            return Ok(Header::End(Tail::Trouble(TailTrouble::Torn)));
         }
         if header.len < header.header_len() {
             return self.bad_header(position);
@@ -118,6 +136,18 @@ impl<'a> Scan<'a> {
             self.findings.push(Finding::UnknownStatus { at: position, status: header.status });
         }
         Ok(Header::Transaction(header))
+    }
+
+    /// Whether a sector's piece of what lies between `from` and `to` is blank.
+    fn is_torn(&mut self, from: u64, to: u64) -> Result<bool> {
+        let mut check = BlankCheck::new(from);
+        let mut position = from;
+        while position < to && !check.found() {
+            let len = (to - position).min(CHECKED_AT_ONCE);
+            check.push(self.window.bytes(position, len as usize)?);
+            position += len;
+        }
+        Ok(check.found())
     }
 
     /// A header can't be one. If the file ends as a sound file does, the damage is in the middle.
@@ -184,4 +214,6 @@ impl<'a> Scan<'a> {
 }
 
 const WINDOW_SIZE: usize = 256 << 10;
+/// Divides the window, and is a multiple of a sector.
+const CHECKED_AT_ONCE: u64 = 64 << 10;
 const PROGRESS_STEP: u64 = 64 << 20;

@@ -5,12 +5,13 @@
 
 use crate::{
     file::DataFile, finish::Unpublished, format::FIRST_TRANSACTION, index::Index, ledger::Ledger,
-    lock::DatabaseLock, open::Options, saved,
+    lock::DatabaseLock, open::Options, saved, watermark::Watermark,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use std::{
     collections::VecDeque,
+    fmt::Display,
     ops::{ControlFlow, Range},
     path::{Path, PathBuf},
     sync::{
@@ -47,6 +48,8 @@ pub struct FileStorage {
     next_oid: AtomicU64,
     /// Up to where the index on disk is true; locked by the one who saves it.
     pub(crate) index_saved_to: Mutex<u64>,
+    /// Up to where the file is marked as durable; `None` if it is open for reading only.
+    pub(crate) watermark: Mutex<Option<Watermark>>,
     lock: Mutex<Option<DatabaseLock>>,
 }
 
@@ -69,6 +72,7 @@ pub(crate) struct Parts {
     pub(crate) end: u64,
     pub(crate) last_tid: Tid,
     pub(crate) index_saved_to: u64,
+    pub(crate) watermark: Option<Watermark>,
     pub(crate) lock: Option<DatabaseLock>,
 }
 
@@ -90,6 +94,7 @@ impl FileStorage {
             last_tid: Mutex::new(parts.last_tid),
             next_oid,
             index_saved_to: Mutex::new(parts.index_saved_to),
+            watermark: Mutex::new(parts.watermark),
             lock: Mutex::new(parts.lock),
         }
     }
@@ -122,7 +127,11 @@ impl FileStorage {
         let entries = state.entries();
         saved::save(&*self.disk, &saved::with_suffix(&self.path, ".index"), state.end, entries)?;
         *saved_to = state.end;
-        Ok(())
+        // So that after a power failure little is to be judged.
+        match guard(&self.watermark).as_mut() {
+            Some(watermark) => watermark.advance(&state.file, state.end),
+            None => Ok(()),
+        }
     }
 }
 
@@ -286,7 +295,7 @@ impl Drop for FileStorage {
     }
 }
 
-pub(crate) fn poisoned(path: &Path, error: &std::io::Error) -> String {
+pub(crate) fn poisoned(path: &Path, error: &dyn Display) -> String {
     format!(
         "syncing {} failed ({error}): nobody knows what is on the disk, so nothing is written until the storage is reopened",
         path.display()

@@ -40,7 +40,7 @@ impl<'a> Window<'a> {
     }
 
     /// `len` bytes at `position`, or fewer if the file ends before.
-    fn bytes(&mut self, position: u64, len: usize) -> Result<&[u8]> {
+    pub(crate) fn bytes(&mut self, position: u64, len: usize) -> Result<&[u8]> {
         let inside = position >= self.start && position + len as u64 <= self.start + self.len as u64;
         if !inside {
             self.fill(position, len)?;

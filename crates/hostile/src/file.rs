@@ -192,13 +192,15 @@ fn is_disorder(finding: &Finding) -> bool {
         | Finding::LeftOut { .. }
         | Finding::InFuture { .. }
         | Finding::PackRemoved { .. }
-        | Finding::IndexNotSaved { .. } => false,
+        | Finding::IndexNotSaved { .. }
+        | Finding::WatermarkNotUsed { .. } => false,
     }
 }
 
-/// All files of a database together may have so many bytes: the file, what was cut off, the index.
+/// All files of a database together may have so many bytes: the file, what was cut off, the index,
+/// the watermark.
 fn size_max(input: &[u8]) -> u64 {
-    4 * input.len() as u64 + 4096
+    4 * input.len() as u64 + (16 << 10)
 }
 
 /// A database that Python wrote, for whose index the other inputs stand.

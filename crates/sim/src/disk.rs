@@ -1,7 +1,8 @@
 //! A disk in memory that can be full, fail, lie cold and lose power.
 //!
-//! Every write stays in a list until a sync makes it durable. When the process dies everything written
-//! survives; when the power fails, a [`Crash`] says what of the list does.
+//! Every change stays in a list until a sync makes it durable. When the process dies everything written is
+//! still there, and as little durable as before; when the power fails, a [`Crash`] says what of the list
+//! survives. What a sync that failed was about may be shown until then and is not in the list any more.
 
 mod crash;
 
@@ -20,7 +21,7 @@ use zeolith_disk::{Access, Allocation, Disk, DiskFile, Lock};
 #[derive(Clone, Debug)]
 pub(crate) struct SimDisk(Arc<Mutex<State>>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     files: BTreeMap<u64, Content>,
     names: BTreeMap<PathBuf, u64>,
@@ -64,8 +65,20 @@ pub(crate) struct Faults {
     pub(crate) cold: u64,
     /// The process dies in the middle of the change after so many.
     pub(crate) dies_in: Option<u32>,
-    /// A sync does nothing and says that all went well.
-    pub(crate) syncs_lie: bool,
+    /// Which syncs do nothing and say that all went well.
+    pub(crate) lies: Lies,
+}
+
+/// What the syncs of some files are worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lies {
+    /// All are honest.
+    #[default]
+    None,
+    /// None is.
+    All,
+    /// Those of the file with the watermark are not.
+    Watermark,
 }
 
 impl SimDisk {
@@ -95,6 +108,13 @@ impl SimDisk {
         let mut state = self.lock();
         state.dead = true;
         Self(Arc::new(Mutex::new(state.survivors(crash))))
+    }
+
+    /// For whoever opens the database there is no watermark.
+    pub(crate) fn forget_watermark(&self) {
+        let mut state = self.lock();
+        state.names.remove(Path::new(WATERMARK));
+        state.durable_names.remove(Path::new(WATERMARK));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,9 +174,10 @@ impl State {
         }
         if self.faults.syncs > 0 {
             self.faults.syncs -= 1;
+            self.lose_what_was_written(file);
             return Err(error(EIO));
         }
-        if self.faults.syncs_lie {
+        if self.lies_about(file) {
             return Ok(());
         }
         let Some(content) = self.files.get_mut(&file) else { return Ok(()) };
@@ -173,6 +194,24 @@ impl State {
             _ => true,
         });
         Ok(())
+    }
+
+    /// After a sync that failed, the system takes some of what was to be synced for written.
+    fn lose_what_was_written(&mut self, file: u64) {
+        let permille = self.random.pick(&[0, 500, 1000]);
+        let random = &mut self.random;
+        self.unsynced.retain(|change| match change {
+            Change::Write { file: of, .. } if *of == file => !random.chance(permille),
+            _ => true,
+        });
+    }
+
+    fn lies_about(&self, file: u64) -> bool {
+        match self.faults.lies {
+            Lies::None => false,
+            Lies::All => true,
+            Lies::Watermark => self.names.get(Path::new(WATERMARK)) == Some(&file),
+        }
     }
 
     /// Writes what there is space for.
@@ -253,6 +292,16 @@ impl Disk for SimDisk {
         state.alive()?;
         let file = state.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
         state.change(Change::Names(vec![(to.to_path_buf(), Some(file)), (from.to_path_buf(), None)]))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.alive()?;
+        let file = state.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        if state.names.contains_key(to) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.change(Change::Names(vec![(to.to_path_buf(), Some(file))]))
     }
 
     fn sync_directory(&self, _: &Path) -> io::Result<()> {
@@ -385,5 +434,7 @@ fn error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
+/// The watermark of the database that the server has.
+const WATERMARK: &str = "var/Data.fs.synced";
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

@@ -30,8 +30,6 @@ use std::{
 /// How a run is run. With another value of any of these a seed makes another run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Whether a power failure may keep any subset of what was not synced.
-    pub power_loss: bool,
     /// How many events happen before the calm.
     pub events: u64,
     /// A fault of the server that is put back, to see that it is found.
@@ -40,7 +38,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { power_loss: false, events: 6_000, sabotage: None }
+        Self { events: 6_000, sabotage: None }
     }
 }
 
@@ -55,15 +53,21 @@ pub enum Sabotage {
     EndLeftOpen,
     /// A connection that is closed because of its timeout keeps its locks.
     LockKeptAfterTimeout,
+    /// The end of the file is taken for what it seems to be, whatever the watermark says.
+    TornTailAccepted,
+    /// A transaction with blank pieces is acknowledged before the watermark has passed it.
+    ReplyBeforeWatermark,
 }
 
 impl Sabotage {
     /// All of them, with the names that the command line knows.
-    pub const ALL: [(&str, Self); 4] = [
+    pub const ALL: [(&str, Self); 6] = [
         ("reveal-before-notice", Self::RevealBeforeNotice),
         ("reply-before-sync", Self::ReplyBeforeSync),
         ("end-left-open", Self::EndLeftOpen),
         ("lock-kept-after-timeout", Self::LockKeptAfterTimeout),
+        ("torn-tail-accepted", Self::TornTailAccepted),
+        ("reply-before-watermark", Self::ReplyBeforeWatermark),
     ];
 }
 
@@ -119,9 +123,6 @@ impl Options {
     /// As the command line takes them.
     fn arguments(&self) -> String {
         let mut arguments = String::new();
-        if self.power_loss {
-            arguments.push_str(" --power-loss");
-        }
         if self.events != Self::default().events {
             arguments.push_str(&format!(" --events {}", self.events));
         }

@@ -46,7 +46,6 @@ impl Wanted {
                 "--seeds" => wanted.seeds = number(name, value()?)?,
                 "--seconds" => wanted.seconds = Some(number(name, value()?)?),
                 "--events" => wanted.options.events = number(name, value()?)?,
-                "--power-loss" => wanted.options.power_loss = true,
                 "--sabotage" => wanted.options.sabotage = Some(sabotage(value()?)?),
                 other => return Err(format!("what is {other}?")),
             }
@@ -93,5 +92,6 @@ fn sabotage(text: &str) -> Result<Sabotage, String> {
     found.map(|(_, sabotage)| *sabotage).ok_or_else(|| format!("there is no sabotage {text:?}"))
 }
 
-const USAGE: &str = "usage: zeolith-sim [--seed N] [--seeds N | --seconds N] [--events N] [--power-loss]
-                   [--sabotage reveal-before-notice|reply-before-sync|end-left-open|lock-kept-after-timeout]";
+const USAGE: &str = "usage: zeolith-sim [--seed N] [--seeds N | --seconds N] [--events N] [--sabotage NAME]
+NAME: reveal-before-notice, reply-before-sync, end-left-open, lock-kept-after-timeout,
+      torn-tail-accepted, reply-before-watermark";

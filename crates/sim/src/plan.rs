@@ -27,19 +27,22 @@ pub(crate) struct Plan {
     pub(crate) cold: u64,
     /// The time between two faults, at most; `None` for none.
     pub(crate) fault_every: Option<Micros>,
-    pub(crate) crashes: Vec<Crash>,
+    pub(crate) crashes: [Crash; 3],
     /// The largest record that is not unusual.
     pub(crate) record_max: u64,
+    /// In so many of 1000 cases a record is filled with zeros, as a torn one is.
+    pub(crate) zeros: u64,
     /// In so many of 1000 decisions a client cuts, stops, vanishes or sends nonsense.
     pub(crate) unruly: u64,
 }
 
 impl Plan {
     pub(crate) fn new(random: &mut Random, options: &Options) -> Self {
-        let mut crashes = vec![Crash::Killed, Crash::PowerInOrder];
-        if options.power_loss {
-            crashes.extend([Crash::PowerAnyOrder; 3]);
-        }
+        let crashes = random.pick(&[
+            [Crash::Killed; 3],
+            [Crash::Killed, Crash::PowerInOrder, Crash::PowerAnyOrder],
+            [Crash::PowerAnyOrder; 3],
+        ]);
         Self {
             options: options.clone(),
             clients: random.between(2, 8) as usize,
@@ -57,6 +60,7 @@ impl Plan {
             fault_every: random.pick(&[None, Some(20_000), Some(60_000), Some(200_000)]),
             crashes,
             record_max: random.pick(&[40, 40, 700, 3_000]),
+            zeros: random.pick(&[0, 50, 500]),
             unruly: random.pick(&[0, 20, 60, 150]),
         }
     }

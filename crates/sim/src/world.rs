@@ -6,7 +6,7 @@ use crate::{
     checks::{Checks, Invariant, Violation},
     client::Client,
     context::{Context, Counts},
-    disk::{Crash, SimDisk},
+    disk::{Crash, Lies, SimDisk},
     history::History,
     network::{Network, Toward},
     plan::Plan,
@@ -97,10 +97,14 @@ impl World {
             return self.context.checks.fail(Invariant::NoPanic, format!("making the database: {error}"));
         }
         let cold = self.context.plan.cold;
-        let lies = self.context.plan.options.sabotage == Some(Sabotage::ReplyBeforeSync);
+        let lies = match self.context.plan.options.sabotage {
+            Some(Sabotage::ReplyBeforeSync) => Lies::All,
+            Some(Sabotage::ReplyBeforeWatermark) => Lies::Watermark,
+            _ => Lies::None,
+        };
         self.disk.with_faults(|faults| {
             faults.cold = cold;
-            faults.syncs_lie = lies;
+            faults.lies = lies;
         });
         self.start();
         self.clients =
@@ -244,10 +248,17 @@ impl World {
         for id in server.sessions() {
             self.context.close(id, Toward::Server);
         }
-        self.disk = self.disk.crash(crash);
+        self.next_disk(crash);
         self.context.boot = None;
         let delay = self.context.random.between(100, 10_000);
         self.context.schedule.after(delay, Event::Start);
+    }
+
+    fn next_disk(&mut self, crash: Crash) {
+        self.disk = self.disk.crash(crash);
+        if self.context.plan.options.sabotage == Some(Sabotage::TornTailAccepted) {
+            self.disk.forget_watermark();
+        }
     }
 
     fn start(&mut self) {
@@ -273,7 +284,7 @@ impl World {
             Err(_) if self.disk.is_dead() => {
                 let crash = self.context.random.pick(&self.context.plan.crashes);
                 self.context.note(format_args!("the process dies while it starts: {crash:?}"));
-                self.disk = self.disk.crash(crash);
+                self.next_disk(crash);
                 self.context.schedule.after(1_000, Event::Start);
             }
             Err(error) => {
@@ -288,8 +299,7 @@ impl World {
         self.context.note(format_args!("calm"));
         self.context.calm = true;
         self.disk.with_faults(|faults| {
-            *faults =
-                crate::disk::Faults { cold: faults.cold, syncs_lie: faults.syncs_lie, ..Default::default() };
+            *faults = crate::disk::Faults { cold: faults.cold, lies: faults.lies, ..Default::default() };
         });
         if self.server.as_ref().is_some_and(|server| server.is_poisoned) {
             self.crash(Crash::Killed);

@@ -60,6 +60,17 @@ fn a_lock_kept_after_a_timeout_is_found() {
 }
 
 #[test]
+fn a_torn_tail_that_is_accepted_is_found() {
+    // Half of a transaction is there, or the storage does not open any more.
+    assert_eq!(found(Sabotage::TornTailAccepted, 0..50), Some(Invariant::NoneIsHalfThere));
+}
+
+#[test]
+fn zeros_that_are_acknowledged_before_the_watermark_has_passed_them_are_found() {
+    assert_eq!(found(Sabotage::ReplyBeforeWatermark, 0..200), Some(Invariant::DurableBeforeTold));
+}
+
+#[test]
 fn a_failure_tells_how_to_see_it_again() {
     let options = Options { sabotage: Some(Sabotage::RevealBeforeNotice), ..Options::default() };
     let failure = (0..50).find_map(|seed| run(seed, &options).err()).unwrap();

@@ -5,7 +5,7 @@
 
 use super::{
     copy::Copier,
-    output::failed,
+    output::{Output, failed},
     watch::{PATIENCE, Watch},
 };
 use crate::{
@@ -78,7 +78,7 @@ impl FileStorage {
                 let allocated = new.file.allocate(copier.output.position(), ledger.voted_len);
                 allocated.map_err(|source| failed(&new.path, source))?;
             }
-            self.replace_file(&ledger)?;
+            self.replace_marked(&copier.output, &ledger)?;
             let after = self.replace_state(copier, &mut ledger);
             drop(ledger);
             let directory = self.path.parent().unwrap_or(Path::new("."));
@@ -95,6 +95,15 @@ impl FileStorage {
         let ledger = guard(&self.ledger);
         ledger.check()?;
         Ok(ledger.end)
+    }
+
+    /// The new file takes the place of the old, and is marked as durable before it does: after a power failure
+    /// whichever is there finds a mark of its own.
+    fn replace_marked(&self, output: &Output, ledger: &Ledger) -> Result<()> {
+        let mut watermark = guard(&self.watermark);
+        let watermark = watermark.as_mut().expect("a file that is written to has a watermark");
+        let before = watermark.move_to(&output.data, output.position())?;
+        self.replace_file(ledger).inspect_err(|_| watermark.keep(before))
     }
 
     /// From here on the name of the file means the new one. After an error nothing has changed.

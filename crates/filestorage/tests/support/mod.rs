@@ -52,8 +52,14 @@ impl Folder {
         std::fs::read(self.path()).unwrap()
     }
 
-    /// Puts a file in the place of `Data.fs`, without an index.
+    /// Puts a file in the place of `Data.fs`, with nothing beside it that tells of the one before.
     pub fn put(&self, bytes: &[u8]) {
+        self.overwrite(bytes);
+        let _ = std::fs::remove_file(self.file("Data.fs.synced"));
+    }
+
+    /// Changes what is in `Data.fs`, behind the back of its watermark, and drops its index.
+    pub fn overwrite(&self, bytes: &[u8]) {
         std::fs::write(self.path(), bytes).unwrap();
         self.drop_index();
     }

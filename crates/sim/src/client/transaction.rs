@@ -83,7 +83,8 @@ impl Client {
         let record_max = if context.random.chance(5) { RECORD_LARGE } else { context.plan.record_max };
         let len = context.random.between(1, record_max) as usize;
         let mut data = format!("{oid} by client {} in {} ", self.number, self.transactions).into_bytes();
-        let fill = context.random.next() as u8;
+        let zeros = context.plan.zeros;
+        let fill = if context.random.chance(zeros) { 0 } else { context.random.between(1, 255) as u8 };
         data.resize(data.len() + len, fill);
         let data = Bytes::from(data);
         let store = [oid_value(oid), tid_value(serial), Value::Bytes(data.clone()), Value::Int(open.id)];

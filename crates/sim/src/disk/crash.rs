@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 /// How a server process ends without warning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crash {
-    /// The process is killed: all that was written survives, of the last write perhaps only a beginning.
+    /// The process is killed: all that was written is there, of the last write perhaps only a beginning.
     Killed,
     /// The power fails on a disk that keeps the order: a beginning of what was not synced survives.
     PowerInOrder,
@@ -19,14 +19,25 @@ impl State {
     /// The disk that the next process finds.
     pub(super) fn survivors(&mut self, crash: Crash) -> Self {
         let mut random = self.random.fork();
-        let (mut files, names) = match crash {
-            Crash::Killed => (
-                self.files.iter().map(|(file, content)| (*file, content.bytes.clone())).collect(),
-                self.names.clone(),
-            ),
-            Crash::PowerInOrder => self.in_order(&mut random),
-            Crash::PowerAnyOrder => self.in_any_order(&mut random),
+        let mut next = match crash {
+            Crash::Killed => self.as_it_is(),
+            Crash::PowerInOrder => self.after_power_loss(self.in_order(&mut random)),
+            Crash::PowerAnyOrder => self.after_power_loss(self.in_any_order(&mut random)),
         };
+        next.random = random;
+        next
+    }
+
+    /// The process is gone, the system is not: nothing has become durable, and nothing is lost.
+    fn as_it_is(&self) -> Self {
+        let mut next = self.clone();
+        next.files.values_mut().for_each(|content| content.locked_by = None);
+        next.faults = self.faults.after_a_crash();
+        next.dead = false;
+        next
+    }
+
+    fn after_power_loss(&self, (mut files, names): Surviving) -> Self {
         files.retain(|file, _| names.values().any(|named| named == file));
         let whole = |bytes: Vec<u8>| Content {
             durable: bytes.clone(),
@@ -39,10 +50,9 @@ impl State {
             durable_names: names.clone(),
             names,
             unsynced: Vec::new(),
-            next: self.next,
-            random,
-            faults: Faults { cold: self.faults.cold, syncs_lie: self.faults.syncs_lie, ..Faults::default() },
+            faults: self.faults.after_a_crash(),
             dead: false,
+            ..self.clone()
         }
     }
 
@@ -100,6 +110,13 @@ impl State {
             }
         }
         (files, names)
+    }
+}
+
+impl Faults {
+    /// What the next process has of them.
+    fn after_a_crash(&self) -> Self {
+        Self { cold: self.cold, lies: self.lies, ..Self::default() }
     }
 }
 
