@@ -209,7 +209,7 @@ fn votes_on_different_objects_do_not_wait_for_each_other() {
 
 #[test]
 fn who_does_not_register_in_time_is_disconnected() {
-    let settings = Settings { hello_timeout: Duration::from_millis(100), ..Settings::default() };
+    let settings = Settings { register_timeout: Duration::from_millis(100), ..Settings::default() };
     let serving = serving(settings);
     let mut client = Client::greeted(&serving);
     assert_eq!(client.frame(), None);
