@@ -153,7 +153,7 @@ fn open_zlib(zlib: &ZlibSettings, place: &Place) -> Result<Arc<dyn Storage>, Sto
 }
 
 fn open_file(file: &FileSettings, place: &Place) -> Result<Arc<dyn Storage>, StorageError> {
-    let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, .. } = *file;
+    let FileSettings { create, read_only, quota, pack_gc, pack_keep_old, pack_rate_max, .. } = *file;
     let clock = || SystemTime::now().into();
     let options = Options {
         create,
@@ -161,6 +161,7 @@ fn open_file(file: &FileSettings, place: &Place) -> Result<Arc<dyn Storage>, Sto
         quota,
         pack_gc: pack_gc && place.collects_garbage,
         pack_keep_old,
+        pack_rate_max,
         clock: Some(clock),
         resolver: Some(Arc::clone(&place.resolver)),
         ..Options::default()

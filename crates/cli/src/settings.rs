@@ -105,22 +105,17 @@ pub struct FileSettings {
     pub pack_gc: bool,
     /// `pack-keep-old`.
     pub pack_keep_old: bool,
+    /// `pack-rate-max` in bytes a second.
+    pub pack_rate_max: Option<u64>,
 }
 
 impl FileSettings {
     /// A file with every other key left out.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        let blob_directory = None;
-        Self {
-            path,
-            blob_directory,
-            create: false,
-            read_only: false,
-            quota: None,
-            pack_gc: true,
-            pack_keep_old: true,
-        }
+        let (blob_directory, quota, pack_rate_max) = (None, None, None);
+        let (create, read_only, pack_gc, pack_keep_old) = (false, false, true, true);
+        Self { path, blob_directory, create, read_only, quota, pack_gc, pack_keep_old, pack_rate_max }
     }
 }
 
@@ -335,6 +330,13 @@ fn file_storage(section: &Checked) -> Result<FileSettings, ConfigError> {
     let quota = section.integer("quota").map(|quota| {
         u64::try_from(quota).map_err(|_| section.key_error("quota", "quota can't be less than zero"))
     });
+    let pack_rate_max = section.integer("pack-rate-max").map(|rate| {
+        let message = "pack-rate-max must be more than 0; leave it out for no limit";
+        u64::try_from(rate)
+            .ok()
+            .filter(|rate| *rate > 0)
+            .ok_or_else(|| section.key_error("pack-rate-max", message))
+    });
     let settings = FileSettings {
         path: section.path("path").map(PathBuf::from).expect("the schema requires a path"),
         // An empty one is none.
@@ -347,6 +349,7 @@ fn file_storage(section: &Checked) -> Result<FileSettings, ConfigError> {
         quota: quota.transpose()?,
         pack_gc: section.boolean("pack-gc").unwrap_or(true),
         pack_keep_old: section.boolean("pack-keep-old").unwrap_or(true),
+        pack_rate_max: pack_rate_max.transpose()?,
     };
     if settings.path.as_os_str().is_empty() {
         return Err(section.key_error("path", "path is empty: name the file of the storage"));

@@ -2,16 +2,16 @@
 //!
 //! Ends with 0 if the server answers, 1 if it answers that it serves nothing, 2 if it does not answer.
 
-use crate::output::{complain, say};
+use crate::{
+    output::{complain, say},
+    socket::Socket,
+};
 use serde_json::{Map, Value};
 use std::{
-    io::{self, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
-    os::unix::net::UnixStream,
+    io::{self, Write},
     process::ExitCode,
     time::Duration,
 };
-use zeolith_config::SocketAddress;
 
 /// The options of `zeolith status`.
 #[derive(Debug, clap::Args)]
@@ -49,13 +49,12 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn ask(address: &str, timeout: Duration) -> Result<Map<String, Value>, String> {
-    let mut stream =
-        connect(address, timeout).map_err(|error| format!("can't connect to {address}: {error}"))?;
+    let mut socket = Socket::connect_to(address, timeout)?;
     let mut talk = || -> io::Result<Vec<u8>> {
-        stream.write_all(b"\0\0\0\x04ruok")?;
+        socket.write_all(b"\0\0\0\x04ruok")?;
         // The server says first what it speaks, to everybody.
-        read_frame(&mut *stream)?;
-        read_frame(&mut *stream)
+        socket.read_frame(ANSWER_SIZE_MAX)?;
+        socket.read_frame(ANSWER_SIZE_MAX)
     };
     let answer = talk().map_err(|error| {
         let what = match error.kind() {
@@ -69,51 +68,6 @@ fn ask(address: &str, timeout: Duration) -> Result<Map<String, Value>, String> {
         Ok(Value::Object(answer)) => Ok(answer),
         _ => Err(format!("{address} is no ZEO server: its answer is not a JSON object")),
     }
-}
-
-trait Stream: Read + Write {}
-impl<T: Read + Write> Stream for T {}
-
-fn connect(address: &str, timeout: Duration) -> io::Result<Box<dyn Stream>> {
-    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidInput, message);
-    match SocketAddress::parse(address, "127.0.0.1").map_err(invalid)? {
-        SocketAddress::Unix(path) => {
-            let stream = UnixStream::connect(path)?;
-            stream.set_read_timeout(Some(timeout))?;
-            stream.set_write_timeout(Some(timeout))?;
-            Ok(Box::new(stream))
-        }
-        SocketAddress::Inet(inet) => {
-            let port = inet.port.ok_or_else(|| invalid("the port is missing".to_owned()))?;
-            let mut last = invalid("the host has no address".to_owned());
-            for address in (inet.host.as_str(), port).to_socket_addrs()? {
-                match TcpStream::connect_timeout(&address, timeout) {
-                    Ok(stream) => {
-                        stream.set_read_timeout(Some(timeout))?;
-                        stream.set_write_timeout(Some(timeout))?;
-                        return Ok(Box::new(stream));
-                    }
-                    Err(error) => last = error,
-                }
-            }
-            Err(last)
-        }
-    }
-}
-
-fn read_frame(stream: &mut dyn Stream) -> io::Result<Vec<u8>> {
-    let mut size = [0; 4];
-    stream.read_exact(&mut size)?;
-    let size = u32::from_be_bytes(size);
-    if size > ANSWER_SIZE_MAX {
-        return Err(io::Error::other(format!("it announces an answer of {size} bytes")));
-    }
-    let mut content = Vec::new();
-    stream.take(size.into()).read_to_end(&mut content)?;
-    if content.len() < size as usize {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(content)
 }
 
 /// The answer for people: a line for each value, with what it means in plain words.
@@ -160,6 +114,9 @@ fn table(address: &str, answer: &Map<String, Value>) -> String {
                 limits.iter().map(|(key, hits)| format!("{} {hits}", printable(key))).collect();
             lines.push(format!("  {:<18}{}", "limits reached", hits.join(", ")));
         }
+        if let Some(pack) = status.get("pack") {
+            lines.push(format!("  {:<18}{}", "pack", progress(pack)));
+        }
     }
     lines.join("\n")
 }
@@ -177,12 +134,23 @@ fn conflicts(class: &str, counts: &Value) -> String {
     format!("{class}: {}", ends.collect::<Vec<_>>().join(", "))
 }
 
+/// How far a pack is.
+fn progress(pack: &Value) -> String {
+    let phase = pack.get("phase").and_then(Value::as_str).unwrap_or("under way");
+    let phase: String = phase.chars().filter(|c| !c.is_control()).collect();
+    let number = |key: &str| pack.get(key).and_then(Value::as_u64);
+    let percent = number("percent").map_or_else(String::new, |percent| format!(", {percent} % of all"));
+    let left =
+        number("seconds-left").map_or_else(String::new, |seconds| format!(", about {seconds} seconds left"));
+    format!("{phase}{percent}{left}")
+}
+
 const ANSWER_SIZE_MAX: u32 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{net::TcpListener, thread};
+    use std::{io::Read, net::TcpListener, thread};
 
     /// A server that sends these bytes to whoever connects, once.
     fn server(answer: &'static [u8]) -> (String, thread::JoinHandle<Vec<u8>>) {
@@ -220,6 +188,19 @@ mod tests {
         let text = table("HERE", answer.as_object().unwrap());
         let line = "app.Counter: 3 resolved by the resolver process, 1 refused";
         assert!(text.ends_with(&format!("\n                    {line}")), "{text}");
+    }
+
+    #[test]
+    fn a_pack_that_is_under_way_has_a_line() {
+        let pack = |left: Value| {
+            let pack =
+                serde_json::json!({"phase": "copying what is kept", "percent": 70, "seconds-left": left});
+            let answer = serde_json::json!({"1": {"pack": pack}});
+            table("here", answer.as_object().unwrap())
+        };
+        let said = "\n  pack              copying what is kept, 70 % of all";
+        assert!(pack(12.into()).ends_with(&format!("{said}, about 12 seconds left")), "{}", pack(12.into()));
+        assert!(pack(Value::Null).ends_with(said), "{}", pack(Value::Null));
     }
 
     #[test]

@@ -166,6 +166,10 @@ impl Session {
             Request::Pack { time, wait } => {
                 return Step::Pack { to, time: Timestamp::from_secs_f64(time), wait };
             }
+            Request::PackEstimate { time } => {
+                return Step::EstimatePack { to, time: Timestamp::from_secs_f64(time) };
+            }
+            Request::PackCancel => return Step::CancelPack { to },
             Request::SendBlob { oid, serial } => return Step::SendBlob { to, oid, serial },
             Request::StoreBlobStart => return self.begin_blob(to),
             Request::StoreBlobChunk { chunk } => return self.append_to_blob(to, chunk),
@@ -236,6 +240,8 @@ fn writes(request: &Request) -> bool {
         | Request::UndoLog { .. }
         | Request::UndoInfo { .. }
         | Request::Pack { .. }
+        | Request::PackEstimate { .. }
+        | Request::PackCancel
         | Request::IteratorStart { .. }
         | Request::IteratorNext { .. }
         | Request::IteratorRecordStart { .. }

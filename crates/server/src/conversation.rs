@@ -132,6 +132,15 @@ impl Conversation {
                 packing::start(&host, self.label.clone(), time, None);
                 self.answer(answer, out).map(|()| None)
             }
+            Step::EstimatePack { to, time } => {
+                let Some(host) = self.host.clone() else { return Ok(None) };
+                packing::start_estimate(&host, self.label.clone(), time, (self.session.id(), to));
+                Ok(None)
+            }
+            Step::CancelPack { to } => {
+                let cancelled = self.host.as_deref().is_some_and(|host| packing::cancel(host, &self.label));
+                self.answer(Answer { to, result: Ok(Reply::Cancelled(cancelled)) }, out).map(|()| None)
+            }
             Step::Finish(transaction, changed) => {
                 if let Some(host) = &self.host {
                     host.finish(Finish { session: self.session.id(), transaction, changed });

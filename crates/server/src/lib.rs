@@ -30,5 +30,6 @@ mod workers;
 
 pub use address::Address;
 pub use conflicts::{ConflictCounts, Settled};
+pub use packing::progress as pack_progress;
 pub use server::{Server, StartError};
 pub use settings::{NamedStorage, Settings};

@@ -1,48 +1,63 @@
-//! Packs on threads of their own: started by clients, reported in the log, ended when the server stops.
+//! Packs on threads of their own: started and cancelled by clients, shown in the log and in the status, ended
+//! when the server stops.
+
+pub mod progress;
 
 use crate::{
     host::{Host, Mail},
     log,
     refusals::refusal,
 };
+use progress::Progress;
 use std::{
     ops::ControlFlow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 use zeolith_core::{Caller, SessionId};
-use zeolith_storage::{PackOutcome, PackPhase, PackProgress, StorageError};
-use zeolith_types::{Reply, Timestamp};
+use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Result, StorageError};
+use zeolith_types::{PackStatus, Reply, Timestamp};
 
-/// The packs of one storage that are under way.
+/// The packs of one storage that are under way, and the estimates.
 #[derive(Default)]
 pub(crate) struct Packs {
     threads: Vec<JoinHandle<()>>,
     /// The server stops, and so do they.
     stopping: bool,
+    /// How far the one pack is that the storage lets go on.
+    status: Option<PackStatus>,
+    /// Somebody wants that one to end.
+    cancelled: bool,
 }
 
+/// Who gets the answer at the end.
+type Waiting = (SessionId, Caller);
+
 /// Packs a storage. `waiting` is who gets the answer, if somebody waits for it.
-pub(crate) fn start(host: &Arc<Host>, label: String, time: Timestamp, waiting: Option<(SessionId, Caller)>) {
+pub(crate) fn start(host: &Arc<Host>, label: String, time: Timestamp, waiting: Option<Waiting>) {
+    spawn(host, waiting, move |host| pack(host, &label, time));
+}
+
+/// Finds out what a pack would do.
+pub(crate) fn start_estimate(host: &Arc<Host>, label: String, time: Timestamp, waiting: Waiting) {
+    spawn(host, Some(waiting), move |host| estimate(host, &label, time));
+}
+
+/// Ends the pack that is under way; whether there is one. It ends soon, and whoever waits for it gets an error.
+pub(crate) fn cancel(host: &Host, label: &str) -> bool {
     let mut packs = lock(&host.packs);
-    packs.threads.retain(|thread| !thread.is_finished());
-    if packs.stopping {
-        return;
+    let is_packing = packs.status.is_some();
+    packs.cancelled = is_packing;
+    drop(packs);
+    if is_packing {
+        tracing::info!(target: log::STORAGE_SERVER, "({label}) pack: is to be cancelled");
     }
-    let for_thread = Arc::clone(host);
-    let name = format!("pack {}", host.name);
-    let asked = waiting.clone();
-    let thread = thread::Builder::new().name(name).spawn(move || run(&for_thread, &label, time, asked));
-    match (thread, waiting) {
-        (Ok(thread), _) => packs.threads.push(thread),
-        (Err(error), waiting) => {
-            tracing::error!(target: log::STORAGE_SERVER, "('{}') can't start a pack: {error}", host.name);
-            if let Some((session, to)) = waiting {
-                let source = refusal(StorageError::Format(format!("can't start a pack: {error}")));
-                host.send(session, Mail::Packed(to, Err(source)));
-            }
-        }
-    }
+    is_packing
+}
+
+/// The pack that is under way.
+pub(crate) fn status(host: &Host) -> Option<PackStatus> {
+    lock(&host.packs).status.clone()
 }
 
 /// Ends all packs and waits for that; none begins afterwards.
@@ -57,58 +72,113 @@ pub(crate) fn stop(host: &Host) {
     }
 }
 
-fn run(host: &Host, label: &str, time: Timestamp, waiting: Option<(SessionId, Caller)>) {
-    let seconds = time.as_secs_f64();
-    tracing::info!(target: log::STORAGE_SERVER, "({label}) pack(time={seconds}) started...");
-    let mut told = Told::default();
-    let result = host.storage.pack(time, &mut |progress| {
-        told.tell(&host.name, progress);
-        if lock(&host.packs).stopping { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+/// Does something long on a thread, and answers at its end.
+fn spawn(
+    host: &Arc<Host>,
+    waiting: Option<Waiting>,
+    work: impl FnOnce(&Host) -> Result<Reply> + Send + 'static,
+) {
+    let mut packs = lock(&host.packs);
+    packs.threads.retain(|thread| !thread.is_finished());
+    if packs.stopping {
+        return;
+    }
+    let (for_thread, asked) = (Arc::clone(host), waiting.clone());
+    let thread = thread::Builder::new().name(format!("pack {}", host.name)).spawn(move || {
+        let result = work(&for_thread).map_err(refusal);
+        if let Some((session, to)) = asked {
+            for_thread.send(session, Mail::Packed(to, result));
+        }
     });
+    match (thread, waiting) {
+        (Ok(thread), _) => packs.threads.push(thread),
+        (Err(error), waiting) => {
+            tracing::error!(target: log::STORAGE_SERVER, "('{}') can't start a pack: {error}", host.name);
+            if let Some((session, to)) = waiting {
+                let source = refusal(StorageError::Format(format!("can't start a pack: {error}")));
+                host.send(session, Mail::Packed(to, Err(source)));
+            }
+        }
+    }
+}
+
+fn pack(host: &Host, label: &str, time: Timestamp) -> Result<Reply> {
+    let seconds = time.as_secs_f64();
+    let say = |what: &str| {
+        tracing::info!(target: log::STORAGE_SERVER, "({label}) pack(time={seconds}) {what}");
+    };
+    say("started...");
+    let mut shown = Shown { host, progress: None };
+    let mut has_packed = false;
+    let result = host.storage.pack(time, &mut |progress: PackProgress| {
+        has_packed = progress.phase == PackPhase::Blobs;
+        shown.show(progress)
+    });
+    drop(shown);
+    has_packed |= result.is_ok();
     match &result {
         Ok(PackOutcome::Packed { before, after }) => {
-            let sizes = format!("{before} bytes before, {after} after");
-            tracing::info!(target: log::STORAGE_SERVER, "({label}) pack(time={seconds}) complete: {sizes}");
+            say(&format!("complete: {before} bytes before, {after} after"));
         }
         Ok(PackOutcome::NothingToDo) => {
-            let why = "there is nothing to drop that has not been dropped before";
-            tracing::info!(target: log::STORAGE_SERVER, "({label}) pack(time={seconds}) complete: {why}");
+            say("complete: there is nothing to drop that has not been dropped before");
         }
+        Err(StorageError::Cancelled) if has_packed => say("cancelled: some blobs stay until the next pack"),
+        Err(StorageError::Cancelled) => say("cancelled: nothing has changed"),
         Err(error) => {
             tracing::error!(target: log::STORAGE_SERVER, "({label}) pack(time={seconds}) failed: {error}");
         }
     }
-    if result.is_ok() {
+    if has_packed {
         // Mail comes in the order in which it is sent: everybody knows the sizes before the caller goes on.
         host.tell_sizes();
     }
-    if let Some((session, to)) = waiting {
-        host.send(session, Mail::Packed(to, result.map(|_| Reply::None).map_err(refusal)));
+    result.map(|_| Reply::None)
+}
+
+fn estimate(host: &Host, label: &str, time: Timestamp) -> Result<Reply> {
+    let mut go_on = |_: PackProgress| match lock(&host.packs).stopping {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    let estimate = host.storage.estimate_pack(time, &mut go_on)?;
+    let (before, after) = (estimate.before, estimate.after);
+    let what = format!("pack_estimate(time={}): {before} bytes now, {after} afterwards", time.as_secs_f64());
+    tracing::info!(target: log::STORAGE_SERVER, "({label}) {what}");
+    Ok(Reply::PackEstimate { before, after })
+}
+
+/// Shows a pack in the log and in the status as long as it is under way.
+struct Shown<'a> {
+    host: &'a Host,
+    /// Nothing as long as the storage has not let the pack begin.
+    progress: Option<Progress>,
+}
+
+impl Shown<'_> {
+    fn show(&mut self, now: PackProgress) -> ControlFlow<()> {
+        let clock = self.host.clock.now();
+        let progress = self.progress.get_or_insert_with(|| Progress::begin(clock.uptime, clock.time));
+        let status = progress.status(now, clock.uptime);
+        if progress.is_worth_a_line(now.phase, clock.uptime) {
+            let line = progress::line(&status);
+            tracing::info!(target: log::STORAGE_SERVER, "('{}') pack: {line}", self.host.name);
+        }
+        let mut packs = lock(&self.host.packs);
+        packs.status = Some(status);
+        match packs.stopping || packs.cancelled {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
     }
 }
 
-/// How much of a pack has been told in the log.
-#[derive(Default)]
-struct Told(Option<(PackPhase, u64)>);
-
-impl Told {
-    /// A line for every tenth of a phase.
-    fn tell(&mut self, storage: &str, progress: PackProgress) {
-        let PackProgress { phase, done, total } = progress;
-        let tenths = done.saturating_mul(10).checked_div(total).unwrap_or(10);
-        if self.0.is_some_and(|(last, told)| last == phase && told >= tenths) {
-            return;
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        if self.progress.is_some() {
+            let mut packs = lock(&self.host.packs);
+            (packs.status, packs.cancelled) = (None, false);
         }
-        self.0 = Some((phase, tenths));
-        let doing = match phase {
-            PackPhase::Survey => "looking for revisions",
-            PackPhase::Mark => "marking what is kept",
-            PackPhase::MarkLater => "marking what later transactions need",
-            PackPhase::Copy => "copying what is kept",
-            PackPhase::CatchUp => "copying what came later",
-            PackPhase::Blobs => "removing blobs of what is not kept",
-        };
-        tracing::debug!(target: log::STORAGE_SERVER, "('{storage}') pack: {doing}, {tenths}0 %");
     }
 }
 

@@ -1,6 +1,6 @@
 //! What `server_status` and `ruok` tell.
 
-use crate::{host::Host, limits::Limits};
+use crate::{host::Host, limits::Limits, packing};
 use std::sync::atomic::Ordering::Relaxed;
 use zeolith_types::ServerStatus;
 
@@ -11,6 +11,7 @@ pub(crate) fn status(host: &Host, limits: &Limits) -> ServerStatus {
         last_transaction: host.storage.last_transaction(),
         ..ServerStatus::default()
     };
+    status.pack = packing::status(host);
     host.counters.fill(&mut status);
     host.coordinator().fill(&mut status);
     host.conflicts.fill(&mut status);

@@ -15,8 +15,8 @@ pub use ids::{Oid, Tid};
 pub use message::{Call, MessageId, Request, TransactionStart};
 pub use refusal::Refusal;
 pub use reply::{
-    Conflict, ConflictCount, CurrentRecord, HistoryEntry, Notice, RecordInfo, Reply, Revision, ServerStatus,
-    StorageInfo, TransactionInfo, UndoEntry,
+    Conflict, ConflictCount, CurrentRecord, HistoryEntry, Notice, PackStatus, RecordInfo, Reply, Revision,
+    ServerStatus, StorageInfo, TransactionInfo, UndoEntry,
 };
 pub use timestamp::Timestamp;
 pub use value::Value;

@@ -1,4 +1,4 @@
-//! What a client asks: the 36 methods of ZEO protocol 5 with their arguments.
+//! What a client asks: the 36 methods of ZEO protocol 5 with their arguments, and those of our own.
 
 use crate::{Oid, Tid, Value};
 use bytes::Bytes;
@@ -209,6 +209,13 @@ pub enum Request {
         /// Whether the reply waits for the end of the pack.
         wait: bool,
     },
+    /// `pack_estimate(time)`, a method of our own: what `pack` would do.
+    PackEstimate {
+        /// Seconds since 1970.
+        time: f64,
+    },
+    /// `pack_cancel()`, a method of our own: ends the pack that is under way.
+    PackCancel,
     /// `iterator_start(start, stop)`: both bounds inclusive.
     IteratorStart {
         /// The first tid.
@@ -281,6 +288,8 @@ impl Request {
             Self::UndoLog { .. } => "undoLog",
             Self::UndoInfo { .. } => "undoInfo",
             Self::Pack { .. } => "pack",
+            Self::PackEstimate { .. } => "pack_estimate",
+            Self::PackCancel => "pack_cancel",
             Self::IteratorStart { .. } => "iterator_start",
             Self::IteratorNext { .. } => "iterator_next",
             Self::IteratorRecordStart { .. } => "iterator_record_start",

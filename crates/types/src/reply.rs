@@ -39,6 +39,15 @@ pub enum Reply {
     UndoLog(Vec<UndoEntry>),
     /// `undoLog` and `undoInfo` of a storage that has not: an empty tuple.
     NoUndoLog,
+    /// `pack_cancel`: whether there was a pack to end.
+    Cancelled(bool),
+    /// `pack_estimate`
+    PackEstimate {
+        /// Bytes before.
+        before: u64,
+        /// Bytes after.
+        after: u64,
+    },
     /// `server_status`
     Status(Box<ServerStatus>),
 }
@@ -219,6 +228,8 @@ pub struct ServerStatus {
     pub last_transaction: Tid,
     /// Conflicts since the start, the class with the most first. The reference does not tell.
     pub conflicts_by_class: Vec<ConflictCount>,
+    /// The pack that is under way. The reference does not tell.
+    pub pack: Option<PackStatus>,
 }
 
 /// How often objects of one class were in conflict, and what became of it.
@@ -259,4 +270,23 @@ impl ConflictCount {
     pub const fn total(&self) -> u64 {
         self.native + self.process + self.client + self.refused
     }
+}
+
+/// How far a pack is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PackStatus {
+    /// What it is about, in words.
+    pub phase: String,
+    /// How much of the phase is done.
+    pub done: u64,
+    /// How much there is, as far as one can tell.
+    pub total: u64,
+    /// What is counted: bytes or objects.
+    pub unit: String,
+    /// How much of the whole pack is done, roughly.
+    pub percent: u64,
+    /// Since when it has been under way, in seconds since 1970.
+    pub since: f64,
+    /// How long it will still take, roughly; `None` as long as nobody can tell.
+    pub seconds_left: Option<u64>,
 }

@@ -61,12 +61,15 @@ impl Method {
 mod tests {
     use super::*;
 
+    const OURS: [&str; 2] = ["pack_cancel", "pack_estimate"];
+
     #[test]
-    fn all_thirty_six_methods_are_there_once() {
+    fn all_thirty_six_methods_and_ours_are_there_once() {
         let mut names: Vec<_> = METHODS.iter().map(|method| method.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), 36);
+        assert_eq!(names.len(), 36 + OURS.len());
+        assert!(OURS.iter().all(|name| names.contains(name)));
         assert!(METHODS.iter().all(|method| method.required <= method.parameters.len()));
     }
 

@@ -119,6 +119,11 @@ pub(crate) const METHODS: &[Method] = &[
     method("pack", &["time", "wait"], 1, |arguments| {
         Ok(Request::Pack { time: arguments.seconds("time")?, wait: arguments.truth_or(true) })
     }),
+    // Ours: the reference has neither.
+    method("pack_estimate", &["time"], 1, |arguments| {
+        Ok(Request::PackEstimate { time: arguments.seconds("time")? })
+    }),
+    method("pack_cancel", &[], 0, |_| Ok(Request::PackCancel)),
     method("iterator_start", &["start", "stop"], 2, |arguments| {
         Ok(Request::IteratorStart {
             start: arguments.optional_tid("start")?,

@@ -69,6 +69,13 @@ fn write_other<W: Writer>(writer: &mut W, reply: &Reply) {
             });
         }
         Reply::NoUndoLog => writer.tuple(0, |_| ()),
+        Reply::Cancelled(cancelled) => writer.bool(*cancelled),
+        Reply::PackEstimate { before, after } => writer.small_dict(2, |writer| {
+            writer.str("before");
+            writer.int((*before).into());
+            writer.str("after");
+            writer.int((*after).into());
+        }),
         Reply::Status(status) => write_status(writer, status),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{WireError, append_frame, writer::Writer};
 use std::fmt::Write as _;
-use zeolith_types::{ConflictCount, ServerStatus, Value};
+use zeolith_types::{ConflictCount, PackStatus, ServerStatus, Value};
 
 /// Writes the answer to `server_status`.
 pub(crate) fn write_status<W: Writer>(writer: &mut W, status: &ServerStatus) {
@@ -76,7 +76,24 @@ fn entries(status: &ServerStatus, classes_max: usize) -> Vec<(&'static str, Valu
         let limits = status.limits.iter().map(|(key, hits)| (Value::Str((*key).to_owned()), count(*hits)));
         entries.push(("limits", Value::Dict(limits.collect())));
     }
+    entries.extend(status.pack.as_ref().map(|pack| ("pack", progress(pack))));
     entries
+}
+
+/// How far a pack is.
+fn progress(pack: &PackStatus) -> Value {
+    let PackStatus { phase, done, total, unit, percent, since, seconds_left } = pack;
+    let count = |count: u64| Value::Int(count.into());
+    let entries = [
+        ("phase", Value::Str(phase.clone())),
+        ("done", count(*done)),
+        ("total", count(*total)),
+        ("unit", Value::Str(unit.clone())),
+        ("percent", count(*percent)),
+        ("since", Value::Float(*since)),
+        ("seconds-left", seconds_left.map_or(Value::None, count)),
+    ];
+    Value::Dict(entries.into_iter().map(|(name, value)| (Value::Str(name.to_owned()), value)).collect())
 }
 
 /// The first classes with their counts that are not 0, the others together.
@@ -180,6 +197,29 @@ mod tests {
         assert_eq!(parsed["käse \"€😀\""]["timeout-thread-is-alive"], "stub");
         assert_eq!(parsed["käse \"€😀\""]["lock_time"], serde_json::Value::Null);
         assert!(json.contains("\"lock_time\": 1776083670.0"), "{json}");
+    }
+
+    #[test]
+    fn a_pack_stands_in_the_status_as_long_as_it_is_under_way() {
+        let pack = PackStatus {
+            phase: "copying".to_owned(),
+            done: 1,
+            total: 3,
+            unit: "bytes".to_owned(),
+            percent: 70,
+            since: 5.5,
+            seconds_left: Some(12),
+        };
+        let packing = ServerStatus { pack: Some(pack), ..ServerStatus::default() };
+        let json = status_json([("1", &packing), ("2", &ServerStatus::default())]);
+        let parsed: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(parsed["1"]["pack"]["phase"], "copying");
+        assert_eq!(parsed["1"]["pack"]["seconds-left"], 12);
+        assert_eq!(parsed["2"].as_object().unwrap().len(), 13);
+        let unknown = PackStatus { seconds_left: None, ..packing.pack.unwrap() };
+        let guessing = ServerStatus { pack: Some(unknown), ..ServerStatus::default() };
+        let parsed: serde_json::Value = serde_json::from_str(&status_json([("1", &guessing)])).unwrap();
+        assert!(parsed["1"]["pack"]["seconds-left"].is_null());
     }
 
     #[test]

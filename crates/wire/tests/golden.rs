@@ -286,6 +286,7 @@ fn reply(name: &str) -> (MessageId, Reply) {
             last_transaction: TID,
             conflicts_by_class: vec![],
             limits: Vec::new(),
+            pack: None,
         })),
         other => panic!("no test knows {other}"),
     };

@@ -86,6 +86,8 @@ static FILESTORAGE: SectionType = SectionType {
         ),
         KeyRule::default("pack-gc", Boolean, "true"),
         KeyRule::default("pack-keep-old", Boolean, "true"),
+        // Ours: Python packs as fast as it can.
+        KeyRule::optional("pack-rate-max", ByteSize),
     ],
     sections: &[],
     refusal: None,

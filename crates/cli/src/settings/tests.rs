@@ -44,6 +44,7 @@ fn the_configuration_of_a_site_is_understood() {
           quota 2GB
           pack-gc off
           pack-keep-old false
+          pack-rate-max 20MB
         </filestorage>
         <mappingstorage temp>
           name Sessions
@@ -88,6 +89,7 @@ fn the_configuration_of_a_site_is_understood() {
     assert_eq!(server.temporary_directory, std::path::Path::new("/"));
     let mut file = FileSettings::new("Data.fs");
     (file.quota, file.pack_gc, file.pack_keep_old) = (Some(2 << 30), false, false);
+    file.pack_rate_max = Some(20 << 20);
     let named = |name: &str, kind| StorageSettings { name: name.into(), kind };
     let storages =
         [named("main", StorageKind::File(file)), named("temp", StorageKind::Memory("Sessions".into()))];

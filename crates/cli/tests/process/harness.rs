@@ -72,6 +72,11 @@ impl Site {
         Ended::from(self.command(env!("CARGO_BIN_EXE_zeolith"), arguments).output().unwrap())
     }
 
+    /// Runs `zeopack` to its end.
+    pub(crate) fn zeopack(&self, arguments: &[&str]) -> Ended {
+        Ended::from(self.command(env!("CARGO_BIN_EXE_zeopack"), arguments).output().unwrap())
+    }
+
     /// Starts `runzeo` and waits until it listens.
     pub(crate) fn start_runzeo(&self, arguments: &[&str]) -> Running {
         Running::start(self.command(env!("CARGO_BIN_EXE_runzeo"), arguments))

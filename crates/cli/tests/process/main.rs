@@ -6,6 +6,8 @@ mod harness;
 mod limits;
 mod logging;
 #[cfg(test)]
+mod pack;
+#[cfg(test)]
 mod peer;
 mod runzeo;
 mod signals;

@@ -68,6 +68,18 @@ pub enum Step {
     },
     /// Put these records aside, then [`Session::put_aside`].
     PutAside(Caller, Vec<Bytes>),
+    /// Let the storage find out what such a pack would do; answer at its end.
+    EstimatePack {
+        /// Who asks.
+        to: Caller,
+        /// What is older could be dropped.
+        time: Timestamp,
+    },
+    /// End the pack that is under way; answer whether there is one.
+    CancelPack {
+        /// Who asks.
+        to: Caller,
+    },
     /// Take the bytes of an upload to the storage.
     Blob(Caller, BlobStep),
     /// Send a blob: a notice of its beginning, its bytes, a notice of its end, and then answer `None`; nothing

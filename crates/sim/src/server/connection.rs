@@ -282,7 +282,9 @@ impl Server {
                 Ok(())
             }
             // No simulated client packs.
-            Step::Pack { to, .. } => self.answer(connection, Answer { to, result: Ok(Reply::None) }),
+            Step::Pack { to, .. } | Step::EstimatePack { to, .. } | Step::CancelPack { to } => {
+                self.answer(connection, Answer { to, result: Ok(Reply::None) })
+            }
             // Nor has one blobs.
             Step::Blob(to, _) | Step::SendBlob { to, .. } => {
                 let result = Err(refusal(StorageError::NoBlobs));
