@@ -96,6 +96,13 @@ impl Conversation {
                 return Err(Ended::Core(CloseReason::InvalidMethod(method.to_owned())));
             }
             Incoming::BadArguments { id, one_way, method, refusal } => {
+                let refusal = match method {
+                    "storea" if one_way => match self.session.store_refused(refusal) {
+                        Ok(()) => return Ok(None),
+                        Err(refusal) => refusal,
+                    },
+                    _ => refusal,
+                };
                 self.answer(Answer { to: Caller { id, one_way, method }, result: Err(refusal) }, out)?;
                 return Ok(None);
             }

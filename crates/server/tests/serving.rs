@@ -170,6 +170,25 @@ fn a_commit_is_heard_of_by_others_before_they_can_read_it() {
 }
 
 #[test]
+fn a_store_that_makes_no_sense_fails_its_vote_and_not_the_connection() {
+    let serving = serving(Settings::default());
+    let mut client = Client::registered(&serving);
+    let store = [bytes(&[0; 8]), bytes(&[0; 8]), Value::Str("no bytes".into()), Value::Int(7)];
+    for _ in 0..2 {
+        client.tell("tpc_begin", &[Value::Int(7), bytes(b""), bytes(b""), Value::Dict(vec![])]);
+        client.tell("storea", &store);
+        let asked = client.ask("vote", &[Value::Int(7)]);
+        let (id, _, content) = client.message();
+        let Value::Tuple(error) = content else { unreachable!("the vote does not fail: {content:?}") };
+        assert_eq!((id, &error[0]), (asked, &Value::Str("builtins.TypeError".into())));
+    }
+    client.commit(Oid::new(1), Value::None, b"bytes");
+    // Without a transaction there is no vote that could fail.
+    client.tell("storea", &store);
+    assert_eq!(client.frame(), None);
+}
+
+#[test]
 fn a_thousand_loads_sent_at_once_are_answered_in_their_order() {
     let serving = serving(Settings::default());
     let mut client = Client::registered(&serving);

@@ -97,6 +97,21 @@ impl Session {
         (!to.one_way).then_some(Answer { to, result: Ok(Reply::None) })
     }
 
+    /// A store of the open transaction made no sense. Nobody waits for its answer, so the vote fails, as it does in
+    /// the reference, which looks at what is stored only then.
+    ///
+    /// # Errors
+    /// The refusal itself if there is no transaction whose vote could fail.
+    pub fn store_refused(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        match self.collecting_any() {
+            Ok(open) => {
+                open.give_up(refusal);
+                Ok(())
+            }
+            Err(_) => Err(refusal),
+        }
+    }
+
     /// A name that names no transaction fails the vote, not the call, which nobody waits for.
     pub(super) fn undo(&mut self, to: Caller, given: &Value, undone: &[u8]) -> Step {
         let rules = self.rules;
