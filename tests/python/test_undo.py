@@ -2,6 +2,7 @@
 import base64
 import pickle
 import random
+import time
 import shutil
 import struct
 
@@ -139,6 +140,9 @@ def test_other_clients_see_an_undo(serve, connect):
     with one.transaction("first") as connection:
         connection.root()["x"] = 1
     reader = two.open()
+    deadline = time.monotonic() + 10
+    while reader.root().get("x") != 1 and time.monotonic() < deadline:
+        reader.sync()
     assert reader.root()["x"] == 1
     with one.transaction("second") as connection:
         connection.root()["x"] = 2

@@ -115,10 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn converse(&mut self) -> Result<std::convert::Infallible, Ended> {
         loop {
-            self.serve_waiting_frames().await?;
+            // What was published before a call came in is told before the call is answered.
             let event = match self.waiting_event()? {
                 Some(event) => event,
-                None => self.next_event().await?,
+                None => {
+                    self.serve_waiting_frames().await?;
+                    self.next_event().await?
+                }
             };
             let is_full = self.pipe.is_full();
             let out = &mut self.pipe.outgoing;
