@@ -146,8 +146,7 @@ def test_other_clients_see_an_undo(serve, connect):
     assert reader.root()["x"] == 1
     with one.transaction("second") as connection:
         connection.root()["x"] = 2
-    reader.sync()
-    assert reader.root()["x"] == 2
+    servers.wait_until("the second is seen", lambda: reader.sync() or reader.root()["x"] == 2)
 
     one.undo(one.undoLog(0, 1)[0]["id"], transaction.get())
     transaction.commit()
