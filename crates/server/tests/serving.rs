@@ -53,6 +53,7 @@ impl Client {
     /// Connected and past the hello.
     fn greeted(serving: &Serving) -> Self {
         let stream = TcpStream::connect(&serving.address).expect("the server listens");
+        stream.set_nodelay(true).expect("a socket can send at once");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout can be set");
         let mut client = Self { stream, incoming: FrameReader::default(), calls: 0 };
         assert_eq!(client.frame().as_deref(), Some(b"Z5".as_slice()));
@@ -166,6 +167,28 @@ fn a_commit_is_heard_of_by_others_before_they_can_read_it() {
             break;
         }
         assert_eq!(told, serial, "the commit was answered before the load was asked for");
+    }
+}
+
+/// What `server_sync` of stock clients relies on. With many readers some are asked for before the server has come
+/// to tell them.
+#[test]
+fn who_asks_after_a_commit_was_answered_hears_of_it_before_the_answer() {
+    let serving = serving(Settings::default());
+    let mut writer = Client::registered(&serving);
+    let mut readers: Vec<_> = (0..32).map(|_| Client::registered(&serving)).collect();
+    let oid = Oid::new(1);
+    let mut serial = Value::None;
+    for _ in 0..100 {
+        serial = writer.commit(oid, serial, b"data");
+        let asked: Vec<_> = readers.iter_mut().rev().map(|reader| reader.ask("ping", &[])).collect();
+        for (reader, asked) in readers.iter_mut().rev().zip(asked) {
+            let (_, name, content) = reader.message();
+            assert_eq!(name, "invalidateTransaction", "the answer came first");
+            let Value::Tuple(content) = content else { unreachable!("{content:?}") };
+            assert_eq!(content[0], serial);
+            assert_eq!(reader.message().0, asked);
+        }
     }
 }
 
