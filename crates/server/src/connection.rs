@@ -312,16 +312,23 @@ const FIRST_FRAMES_MAX: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{clock::Clock, settings::NamedStorage};
     use std::{
         pin::Pin,
+        sync::Mutex,
         task::{Context, Poll},
         time::Duration,
     };
     use tokio::io::ReadBuf;
+    use zeolith_core::Publication;
+    use zeolith_storage::memory::MemoryStorage;
+    use zeolith_types::{Oid, Tid, Value};
+    use zeolith_wire::encode_call;
 
-    /// A client whose next word is always there already, until it has said enough.
+    /// A client whose next words are always there already, until it has said enough.
     struct Chatterbox {
-        words_left: u32,
+        next_words: Box<dyn FnMut() -> Option<Vec<u8>> + Send>,
+        heard: Arc<Mutex<Vec<u8>>>,
     }
 
     const HEARTBEAT: &[u8] = b"\0\0\0\x0b\x94\xff\x00\xa6.reply\xc0";
@@ -332,9 +339,8 @@ mod tests {
             _: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            if self.words_left > 0 {
-                self.words_left -= 1;
-                buffer.put_slice(HEARTBEAT);
+            if let Some(words) = (self.next_words)() {
+                buffer.put_slice(&words);
             }
             Poll::Ready(Ok(()))
         }
@@ -342,6 +348,7 @@ mod tests {
 
     impl AsyncWrite for Chatterbox {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.heard.lock().unwrap().extend_from_slice(bytes);
             Poll::Ready(Ok(bytes.len()))
         }
 
@@ -354,12 +361,27 @@ mod tests {
         }
     }
 
+    /// A connection to a client that says heartbeats.
     fn connection(words: u32, register_until: Instant) -> Connection<Chatterbox> {
+        let mut words_left = words;
+        let next_words = move || {
+            words_left = words_left.checked_sub(1)?;
+            Some(HEARTBEAT.to_vec())
+        };
+        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::default() };
+        connected(client, BTreeMap::new(), register_until)
+    }
+
+    fn connected(
+        client: Chatterbox,
+        hosts: BTreeMap<String, Arc<Host>>,
+        register_until: Instant,
+    ) -> Connection<Chatterbox> {
         let limits = Arc::new(Limits::default());
         let place = limits.enter(SessionId(1), 1);
-        let shared = Arc::new(Shared { settings: Settings::default(), hosts: BTreeMap::new(), limits });
+        let shared = Arc::new(Shared { settings: Settings::default(), hosts, limits });
         let conversation = Conversation::new(SessionId(1), "peer".into(), Encoding::Msgpack, shared);
-        let pipe = Pipe::new(Chatterbox { words_left: words }, 1024, 1024);
+        let pipe = Pipe::new(client, 1024, 1024);
         let unregistered = Some((place, register_until));
         Connection { pipe, conversation, unregistered, is_told_later: false }
     }
@@ -396,5 +418,37 @@ mod tests {
         talking.conversation.mailbox.0.send(Mail::TimedOut(Duration::from_secs(1))).unwrap();
         let ended = end_of(talking).await;
         assert!(matches!(ended, Ended::TransactionTimeout), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn what_was_published_before_a_call_came_in_is_told_before_the_answer() {
+        let storage = NamedStorage {
+            name: "1".into(),
+            storage: Arc::new(MemoryStorage::new("memory")),
+            conflicts: Arc::default(),
+        };
+        let (host, _) = Host::start(storage, &Settings::default(), Clock::start(), String::new()).unwrap();
+        let publishing = Arc::clone(&host);
+        let mut calls =
+            [("register", vec![Value::Str("1".into()), Value::Bool(false)]), ("ping", vec![])].into_iter();
+        let next_words = move || {
+            let (method, arguments) = calls.next()?;
+            if method == "ping" {
+                let (tid, oids) = (Tid::new(1), Arc::from([Oid::new(7)]));
+                publishing.log_mut().append(Publication { tid, oids, committer: None });
+                publishing.published.send_replace(tid);
+            }
+            let (id, mut words) = (Value::Int(1), Vec::new());
+            encode_call(Encoding::Msgpack, &id, false, method, &arguments, &mut words).unwrap();
+            Some(words)
+        };
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::clone(&heard) };
+        let hosts = BTreeMap::from([("1".to_owned(), host)]);
+        let patient = Instant::now() + Duration::from_secs(60);
+        assert!(matches!(end_of(connected(client, hosts, patient)).await, Ended::ByPeer));
+        let heard = heard.lock().unwrap();
+        let last = |words: &[u8]| heard.windows(words.len()).rposition(|part| part == words).unwrap();
+        assert!(last(b"invalidateTransaction") < last(b".reply"), "the answer came first");
     }
 }
