@@ -1,6 +1,7 @@
 //! `zeoload`: load generator for ZEO 5 servers, a stub server, and a maker of Data.fs files.
 
 mod client;
+mod commit;
 mod mkfs;
 mod nullserver;
 mod options;

@@ -4,6 +4,7 @@
 //! waits until the server has taken all of it in, and then votes and finishes: what the first one saw between
 //! the vote and the reply to the finish is the stall.
 use crate::client::Blocking;
+use crate::commit;
 use crate::options::P;
 use crate::payload;
 use crate::proto::*;
@@ -73,33 +74,10 @@ fn commit(p: &P) -> Result<Times, String> {
     let encoding = connection.enc;
     let tx = 0x7f00_7777_0000i64;
     let (mut out, mut record) = (vec![], vec![]);
-    msg(&mut out, encoding, |w| {
-        w.int(0);
-        w.bool(true);
-        w.str("tpc_begin");
-        w.tuple(6);
-        w.int(tx);
-        w.bytes(b"");
-        w.bytes(b"large");
-        w.map(0);
-        w.end_map(0);
-        w.nil();
-        w.str(" ");
-        w.end_tuple(6)
-    });
+    commit::begin(&mut out, encoding, tx, b"large");
     for oid in p.oid_base..p.oid_base + p.k as u64 {
         payload::record(&mut record, oid, 1, p.size);
-        msg(&mut out, encoding, |w| {
-            w.int(0);
-            w.bool(true);
-            w.str("storea");
-            w.tuple(4);
-            w.u64(oid);
-            w.u64(0);
-            w.bytes(&record);
-            w.int(tx);
-            w.end_tuple(4)
-        });
+        commit::store(&mut out, encoding, tx, oid, 0, &record);
     }
     // Answered after everything before it has been taken in.
     msg(&mut out, encoding, |w| {
@@ -114,14 +92,7 @@ fn commit(p: &P) -> Result<Times, String> {
     connection.reply(100, |_| Ok(()))?;
     let mut step = |id: i64, name: &str| {
         let mut out = vec![];
-        msg(&mut out, encoding, |w| {
-            w.int(id);
-            w.bool(false);
-            w.str(name);
-            w.tuple(1);
-            w.int(tx);
-            w.end_tuple(1)
-        });
+        commit::call(&mut out, encoding, id, name, tx);
         let at = now();
         connection.send(&out)?;
         connection.reply(id, |_| Ok(at))

@@ -2,6 +2,7 @@
 //!
 //! What comes back is in `replies`.
 use crate::client::*;
+use crate::commit;
 use crate::options::{Kind, P};
 use crate::payload;
 use crate::proto::*;
@@ -266,20 +267,7 @@ impl<'a> Worker<'a> {
         let generation = c.generation;
         let tx = 0x7f00_1234_0000i64 + (self.index as i64) * 0x100000 + (i as i64) * 64;
         c.t_begin = now();
-        msg(&mut c.wbuf, c.enc, |w| {
-            w.int(0);
-            w.bool(true);
-            w.str("tpc_begin");
-            w.tuple(6);
-            w.int(tx);
-            w.bytes(b"");
-            w.bytes(b"");
-            w.map(0);
-            w.end_map(0);
-            w.nil();
-            w.str(" ");
-            w.end_tuple(6)
-        });
+        commit::begin(&mut c.wbuf, c.enc, tx, b"");
         let base = p.oid_base + (((self.index * p.conns + i) as u64) << 22);
         for j in 0..p.k as u64 {
             let (oid, serial) = if c.phase == Phase::PreLoad {
@@ -292,30 +280,13 @@ impl<'a> Worker<'a> {
                 (o, c.serials.get(&o).copied().unwrap_or(0))
             };
             payload::record(&mut rec, oid, generation, p.size);
-            msg(&mut c.wbuf, c.enc, |w| {
-                w.int(0);
-                w.bool(true);
-                w.str("storea");
-                w.tuple(4);
-                w.u64(oid);
-                w.u64(serial);
-                w.bytes(&rec);
-                w.int(tx);
-                w.end_tuple(4)
-            });
+            commit::store(&mut c.wbuf, c.enc, tx, oid, serial, &rec);
             c.txn.push((oid, generation))
         }
         c.cursor += p.k as u64;
         c.id += 1;
         let id = c.id;
-        msg(&mut c.wbuf, c.enc, |w| {
-            w.int(id);
-            w.bool(false);
-            w.str("vote");
-            w.tuple(1);
-            w.int(tx);
-            w.end_tuple(1)
-        });
+        commit::call(&mut c.wbuf, c.enc, id, "vote", tx);
         c.phase = Phase::Vote;
         self.rec = rec;
     }
@@ -325,14 +296,7 @@ impl<'a> Worker<'a> {
         let c = &mut self.cs[i];
         c.id += 1;
         let id = c.id;
-        msg(&mut c.wbuf, c.enc, |w| {
-            w.int(id);
-            w.bool(false);
-            w.str(name);
-            w.tuple(1);
-            w.int(tx);
-            w.end_tuple(1)
-        });
+        commit::call(&mut c.wbuf, c.enc, id, name, tx);
     }
 
     pub fn flush(&mut self, i: usize) {
