@@ -152,7 +152,7 @@ def test_half_a_frame_and_silence(witness):
 @pytest.mark.beyond_reference("a silent peer stays for ever")
 @pytest.mark.parametrize("phase", ["nothing", "hello", "registered"])
 def test_half_a_frame_and_silence_end_the_connection_in_time(serve, connect, phase):
-    witness = Witness(serve(zeo="hello-timeout 2s\nregister-timeout 2s\nframe-timeout 2s"), connect)
+    witness = Witness(serve(zeo="hello-timeout 2s\nframe-timeout 2s"), connect)
     peer = Peer(witness.server)
     if phase == "hello":
         peer.shake_hands()

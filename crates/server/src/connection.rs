@@ -244,11 +244,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn next_event(&mut self) -> Result<Event, Ended> {
         let patience = self.conversation.shared.settings.frame_timeout;
-        let (deadline, awaited) = match (&self.unregistered, self.pipe.stuck_at(patience)) {
-            (Some((_, until)), _) => (Some(*until), Awaited::Registration),
-            (None, Some(until)) => (Some(until), Awaited::Reader),
-            (None, None) => (self.pipe.stalls_at(patience), Awaited::Message),
-        };
+        let stuck = self.pipe.stuck_at(patience).map(|until| (until, Awaited::Reader));
+        let stalls = || self.pipe.stalls_at(patience).map(|until| (until, Awaited::Message));
+        let registers = self.unregistered.as_ref().map(|(_, until)| (*until, Awaited::Registration));
+        let deadline =
+            [stuck.or_else(stalls), registers].into_iter().flatten().min_by_key(|(until, _)| *until);
         let unregistered = self.unregistered.as_mut().map(|(place, _)| place);
         let conversation = &mut self.conversation;
         let published = conversation.published_to.as_mut();
@@ -265,9 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Some(load) = conversation.slow_loads.join_next(), if !conversation.slow_loads.is_empty() => {
                 load.map(Event::Loaded).map_err(|error| Ended::Socket(io::Error::other(error)))
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
-                Err(Ended::Silence(awaited))
-            }
+            awaited = silence_until(deadline) => Err(Ended::Silence(awaited)),
         }
     }
 }
@@ -284,6 +282,17 @@ async fn run(job: Job, host: Option<Arc<Host>>) -> Result<Option<Done>, Ended> {
     let Some(host) = host else { return Ok(None) };
     let done = tokio::task::spawn_blocking(move || job.run(&host)).await;
     done.map(Some).map_err(|error| Ended::Socket(io::Error::other(error)))
+}
+
+/// What did not come in time; for ever, if nothing must.
+async fn silence_until(deadline: Option<(Instant, Awaited)>) -> Awaited {
+    match deadline {
+        Some((until, awaited)) => {
+            sleep_until(until).await;
+            awaited
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until a connection that has not registered must make room; for ever, if it has.
