@@ -1,13 +1,15 @@
 //! `cargo xtask`: the checks of the house that neither rustc nor clippy makes.
 //!
 //! `tidy` looks at the tree and prints what is out of order. `test` runs everything that CI runs, one
-//! step after the other. `bench` measures. There is nothing else, and CI has nothing of its own.
+//! step after the other. `bench` measures, `sabotage` puts known faults back. There is nothing else, and CI has
+//! nothing of its own.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command of the house talks to its terminal")]
 
 mod bench;
 mod environment;
 mod options;
+mod sabotage;
 mod steps;
 mod tidy;
 mod tools;
@@ -43,6 +45,7 @@ fn run(command: Command) -> Result<bool, String> {
         }
         Command::Tidy => tidy::report(&Workspace::find()?),
         Command::Bench(arguments) => bench::run(&Workspace::find()?, &arguments),
+        Command::Sabotage(names) => sabotage::run(&Workspace::find()?, &names),
         Command::Test(selection) => steps::run(&Workspace::find()?, &selection),
     }
 }

@@ -15,6 +15,8 @@ pub(crate) enum Command {
     Test(Selection),
     /// Measure, with the arguments of `bench/run.py`.
     Bench(Vec<String>),
+    /// Put these known faults back and see that the simulation finds them; all if empty.
+    Sabotage(Vec<String>),
 }
 
 /// Which steps `test` runs, and how.
@@ -40,6 +42,8 @@ cargo xtask bench         measure beside Python's server; takes the options of b
     --rounds N            three if left out, which takes less than ten minutes
     --only PART[,PART]    only workloads whose names contain one of these
     --page                write docs/performance.md of it
+cargo xtask sabotage      put known faults back and see that the simulation finds each
+    NAME ...              only these, of crates/sim/sabotages
 ";
 
 /// Reads the arguments that follow `cargo xtask`.
@@ -53,6 +57,8 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
         ("tidy", [first, ..]) => Err(format!("tidy takes no {first:?}")),
         ("test", rest) => test(rest),
         ("bench", rest) => Ok(Command::Bench(rest.to_vec())),
+        ("sabotage", [name, ..]) if name.starts_with('-') => Err(format!("sabotage takes no {name:?}")),
+        ("sabotage", names) => Ok(Command::Sabotage(names.to_vec())),
         (other, _) => Err(format!("there is no {other:?}; see cargo xtask --help")),
     }
 }
