@@ -4,6 +4,7 @@
 //! and that is the only place where locks are given up (the reference forgets on some).
 
 use crate::{SessionId, locks::LockSet, locks::LockTable};
+use bytes::Bytes;
 use std::{collections::HashMap, time::Duration};
 use zeolith_storage::TransactionId;
 use zeolith_types::{ServerStatus, Timestamp};
@@ -31,6 +32,8 @@ pub struct Coordinator {
 #[derive(Debug)]
 struct OpenVote {
     session: SessionId,
+    /// By what its client will ask what became of it.
+    token: Option<Bytes>,
     state: VoteState,
 }
 
@@ -44,6 +47,19 @@ enum VoteState {
     Finishing {
         since: Now,
     },
+    /// Somebody has been told that it is aborted: it is never finished, whatever its client says.
+    Disowned,
+}
+
+/// What is known of a transaction whose client has lost its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inquiry {
+    /// No vote of this token is open: if it was finished, it is visible.
+    NotOpen,
+    /// The log writer has it, or its time is over.
+    Undecided,
+    /// It was open and will not be finished; its session's connection is to be closed.
+    Disowned(SessionId),
 }
 
 /// Whether a vote may go on.
@@ -104,17 +120,40 @@ impl Coordinator {
         let granted = self.locks.request(transaction, set);
         let state = if granted { VoteState::Holding { since: now } } else { VoteState::Waiting };
         self.waiting += u64::from(!granted);
-        self.votes.insert(transaction, OpenVote { session, state });
+        self.votes.insert(transaction, OpenVote { session, token: None, state });
         (transaction, if granted { Lock::Granted } else { Lock::Waiting })
     }
 
-    /// The log writer has the transaction: from here only its outcome ends it.
-    pub fn finishing(&mut self, transaction: TransactionId) {
-        if let Some(vote) = self.votes.get_mut(&transaction)
-            && let VoteState::Holding { since } = vote.state
-        {
+    /// A vote that was just requested has a token.
+    pub fn name(&mut self, transaction: TransactionId, token: Bytes) {
+        if let Some(vote) = self.votes.get_mut(&transaction) {
+            vote.token = Some(token);
+        }
+    }
+
+    /// What became of the transaction of this token. One that is open and not being finished is disowned: the
+    /// answer to the question must stay true.
+    pub fn inquire(&mut self, token: &[u8]) -> Inquiry {
+        let Some(vote) = self.votes.values_mut().find(|vote| vote.token.as_deref() == Some(token)) else {
+            return Inquiry::NotOpen;
+        };
+        match vote.state {
+            VoteState::Finishing { .. } => return Inquiry::Undecided,
+            VoteState::Waiting => self.waiting -= 1,
+            VoteState::Holding { .. } | VoteState::Disowned => {}
+        }
+        vote.state = VoteState::Disowned;
+        Inquiry::Disowned(vote.session)
+    }
+
+    /// Whether the log writer may have the transaction, and then from here only its outcome ends it. One
+    /// that is disowned is to be released instead.
+    pub fn finishing(&mut self, transaction: TransactionId) -> bool {
+        let Some(vote) = self.votes.get_mut(&transaction) else { return true };
+        if let VoteState::Holding { since } = vote.state {
             vote.state = VoteState::Finishing { since };
         }
+        vote.state != VoteState::Disowned
     }
 
     /// Ends a vote, however it ended; returns those that may go on.
@@ -128,8 +167,10 @@ impl Coordinator {
 
     fn grant(&mut self, transaction: TransactionId, now: Now) -> Grant {
         let vote = self.votes.get_mut(&transaction).expect("a ticket in the table has an open vote");
-        vote.state = VoteState::Holding { since: now };
-        self.waiting -= 1;
+        if vote.state == VoteState::Waiting {
+            vote.state = VoteState::Holding { since: now };
+            self.waiting -= 1;
+        }
         Grant { session: vote.session, transaction }
     }
 
@@ -156,7 +197,7 @@ impl Coordinator {
         let timeout = self.timeout?;
         let holding = self.votes.values().filter_map(|vote| match vote.state {
             VoteState::Holding { since } => Some(since.uptime + timeout),
-            VoteState::Waiting | VoteState::Finishing { .. } => None,
+            VoteState::Waiting | VoteState::Finishing { .. } | VoteState::Disowned => None,
         });
         holding.min()
     }
@@ -174,7 +215,7 @@ impl Coordinator {
         status.has_timeout = self.timeout.is_some();
         let since = self.votes.values().filter_map(|vote| match vote.state {
             VoteState::Holding { since } | VoteState::Finishing { since } => Some(since.time),
-            VoteState::Waiting => None,
+            VoteState::Waiting | VoteState::Disowned => None,
         });
         status.lock_time = since.min().map(Timestamp::as_secs_f64);
     }
@@ -235,6 +276,34 @@ mod tests {
         let (transaction, _) = coordinator.request(SessionId(1), object(5), at(0));
         coordinator.finishing(transaction);
         assert_eq!(coordinator.expire(at(100)), []);
+    }
+
+    #[test]
+    fn whoever_was_told_that_a_transaction_is_aborted_was_told_the_truth() {
+        let mut coordinator = Coordinator::new(None);
+        let (held, _) = coordinator.request(SessionId(1), object(5), at(0));
+        coordinator.name(held, Bytes::from_static(b"held"));
+        let (waiting, _) = coordinator.request(SessionId(2), object(5), at(0));
+        coordinator.name(waiting, Bytes::from_static(b"waiting"));
+        assert_eq!(coordinator.inquire(b"waiting"), Inquiry::Disowned(SessionId(2)));
+        assert_eq!(coordinator.waiting(), 0);
+        assert_eq!(coordinator.inquire(b"held"), Inquiry::Disowned(SessionId(1)));
+        assert!(!coordinator.finishing(held), "its client may have said so before it went");
+        assert_eq!(coordinator.release(held, at(1)).len(), 1);
+        assert!(!coordinator.finishing(waiting));
+        coordinator.release(waiting, at(1));
+        assert_eq!((coordinator.inquire(b"held"), coordinator.waiting()), (Inquiry::NotOpen, 0));
+    }
+
+    #[test]
+    fn what_the_log_writer_has_is_undecided_until_it_is_released() {
+        let mut coordinator = Coordinator::new(None);
+        let (transaction, _) = coordinator.request(SessionId(1), object(5), at(0));
+        coordinator.name(transaction, Bytes::from_static(b"token"));
+        assert!(coordinator.finishing(transaction));
+        assert_eq!(coordinator.inquire(b"token"), Inquiry::Undecided);
+        coordinator.release(transaction, at(1));
+        assert_eq!(coordinator.inquire(b"token"), Inquiry::NotOpen);
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod session;
 mod transaction;
 mod undo;
 
-pub use coordinator::{Coordinator, Expired, Grant, Lock, Now};
+pub use coordinator::{Coordinator, Expired, Grant, Inquiry, Lock, Now};
 pub use counters::Counters;
 pub use locks::LockSet;
 pub use publication::{Lagged, Publication, PublicationLog, time_away};

@@ -19,6 +19,7 @@ use crate::{
     transaction::{Phase, Transaction},
     undo,
 };
+use bytes::Bytes;
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 use zeolith_storage::{RecordData, Write};
 use zeolith_types::{Call, Refusal, Reply, Request, Tid, Timestamp};
@@ -82,6 +83,12 @@ impl Session {
     #[must_use]
     pub const fn access(&self) -> Access {
         self.access
+    }
+
+    /// What the client will ask by what became of its transaction.
+    #[must_use]
+    pub fn token(&self) -> Option<&Bytes> {
+        self.transaction.as_ref()?.token.as_ref()
     }
 
     /// Whether a transaction holds or awaits locks, for the log line of a disconnect.
@@ -158,6 +165,7 @@ impl Session {
             Request::IteratorRecordNext { iterator } => Read::IteratorRecordNext(iterator),
             Request::IteratorGc { iterators } => Read::IteratorGc(iterators),
             Request::ServerStatus => Read::Status,
+            Request::TransactionOutcome { token, since } => Read::Outcome(token, since),
             Request::SetClientLabel { label } => Read::SetLabel(label),
             Request::Ping => return to.answer(Ok(Reply::None)),
             Request::UndoLog { first, last } => Read::UndoLog(undo::range(first, last), Vec::new()),
@@ -248,6 +256,7 @@ fn writes(request: &Request) -> bool {
         | Request::IteratorRecordNext { .. }
         | Request::IteratorGc { .. }
         | Request::ServerStatus
+        | Request::TransactionOutcome { .. }
         | Request::SetClientLabel { .. } => false,
     }
 }

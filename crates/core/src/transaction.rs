@@ -10,6 +10,8 @@ use zeolith_types::{Oid, Refusal, Tid, TransactionStart, Value};
 pub(crate) struct Transaction {
     /// How the client names it.
     pub(crate) id: Value,
+    /// What the client will ask by what became of it.
+    pub(crate) token: Option<Bytes>,
     /// What it wants written, in the order in which the client said it.
     pub(crate) writes: WriteSet,
     /// Bytes of all records.
@@ -84,6 +86,7 @@ impl Transaction {
         };
         Self {
             id: start.id,
+            token: start.token,
             writes,
             size: 0,
             in_memory: 0,
@@ -212,6 +215,7 @@ mod tests {
             extension: Bytes::new(),
             tid: None,
             status: b' ',
+            token: None,
         };
         let mut transaction = Transaction::begin(start);
         writes.into_iter().for_each(|write| assert_eq!(transaction.push(write, &RULES), Pushed::Kept));

@@ -69,6 +69,7 @@ fn begin(session: &mut Session, id: i128) {
         extension: Bytes::new(),
         tid: None,
         status: b' ',
+        token: None,
     };
     assert!(matches!(tell(session, Request::TpcBegin(Box::new(start))), Step::Done));
 }
@@ -274,6 +275,7 @@ fn a_second_begin_is_ignored_for_the_same_transaction_and_refused_for_another() 
         extension: Bytes::new(),
         tid: None,
         status: b' ',
+        token: None,
     };
     let step = call(&mut session, 1, Request::TpcBegin(Box::new(start)));
     assert!(matches!(answer_of(step), Err(Refusal::Transaction(_))));

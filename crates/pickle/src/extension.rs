@@ -2,7 +2,7 @@
 
 use crate::{Limits, PickleError, Writer, decode};
 use bytes::Bytes;
-use zeolith_types::Value;
+use zeolith_types::{TOKEN_KEY, TOKEN_LEN, Value};
 
 /// The entries of a stored extension; no bytes are no entries.
 ///
@@ -17,6 +17,22 @@ pub fn decode_extension(stored: &Bytes) -> Result<Vec<(Value, Value)>, PickleErr
         Value::Dict(entries) => Ok(entries),
         _ => Err(PickleError::Malformed { what: "an extension that is no dict", at: 0 }),
     }
+}
+
+/// The token in a stored extension by which its client asks what became of the transaction.
+#[must_use]
+pub fn transaction_token(stored: &Bytes) -> Option<Bytes> {
+    // Few have one, and whoever has a key has its bytes.
+    if !stored.windows(TOKEN_KEY.len()).any(|bytes| bytes == TOKEN_KEY.as_bytes()) {
+        return None;
+    }
+    let entries = decode_extension(stored).ok()?;
+    entries.into_iter().find_map(|(key, value)| match (key, value) {
+        (Value::Str(key), Value::Bytes(token)) if key == TOKEN_KEY && TOKEN_LEN.contains(&token.len()) => {
+            Some(token)
+        }
+        _ => None,
+    })
 }
 
 /// The stored form of an extension: nothing for no entries, else a pickle at protocol 3, byte for byte as
@@ -37,6 +53,24 @@ pub fn encode_extension(entries: Vec<(Value, Value)>) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_found_among_other_entries_and_only_if_it_is_one() {
+        let extension = |key: &str, value: Value| {
+            let other = (Value::Str("note".into()), Value::Bytes(TOKEN_KEY.into()));
+            encode_extension(vec![other, (Value::Str(key.into()), value)]).unwrap()
+        };
+        let token = Bytes::from_static(b"sixteen bytes ok");
+        assert_eq!(
+            transaction_token(&extension(TOKEN_KEY, Value::Bytes(token.clone()))),
+            Some(token.clone())
+        );
+        assert_eq!(transaction_token(&extension("token", Value::Bytes(token))), None);
+        assert_eq!(transaction_token(&extension(TOKEN_KEY, Value::Bytes("too short".into()))), None);
+        assert_eq!(transaction_token(&extension(TOKEN_KEY, Value::Str("no bytes at all!".into()))), None);
+        assert_eq!(transaction_token(&Bytes::from_static(b"no pickle, zeolith-token")), None);
+        assert_eq!(transaction_token(&Bytes::new()), None);
+    }
 
     #[test]
     fn a_stored_extension_has_the_bytes_of_zodbpickle() {

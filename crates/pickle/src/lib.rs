@@ -24,5 +24,5 @@ mod text;
 pub use decode::{Limits, decode};
 pub use encode::{Writer, encode};
 pub use error::PickleError;
-pub use extension::{decode_extension, encode_extension};
+pub use extension::{decode_extension, encode_extension, transaction_token};
 pub use record::{class_name, references};

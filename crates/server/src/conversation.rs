@@ -123,7 +123,8 @@ impl Conversation {
             Step::Read(to, read) => self.read(to, read, out),
             Step::Lock(locks) => {
                 let Some(host) = &self.host else { return Ok(None) };
-                let (transaction, lock) = host.lock(self.session.id(), locks);
+                let token = self.session.token().cloned();
+                let (transaction, lock) = host.lock(self.session.id(), locks, token);
                 match self.session.locked(transaction, lock) {
                     Some(request) => self.vote(request, out),
                     None => Ok(None),
@@ -149,10 +150,11 @@ impl Conversation {
                 self.answer(Answer { to, result: Ok(Reply::Cancelled(cancelled)) }, out).map(|()| None)
             }
             Step::Finish(transaction, changed) => {
-                if let Some(host) = &self.host {
-                    host.finish(Finish { session: self.session.id(), transaction, changed });
+                let finish = Finish { session: self.session.id(), transaction, changed };
+                match &self.host {
+                    Some(host) if !host.finish(finish) => Err(Ended::Disowned),
+                    _ => Ok(None),
                 }
-                Ok(None)
             }
             Step::PutAside(to, records) => {
                 let (label, max) = (&self.label, self.shared.settings.transaction_memory_max);
@@ -218,6 +220,7 @@ impl Conversation {
                 Ok(None)
             }
             Mail::Packed(to, result) => self.answer(Answer { to, result }, out).map(|()| None),
+            Mail::Disowned => Err(Ended::Disowned),
             // What is with the log writer will be written; closing now would only hide the outcome.
             Mail::TimedOut(_) if self.session.is_finishing() => Ok(None),
             Mail::TimedOut(timeout) => {

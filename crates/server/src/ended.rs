@@ -28,6 +28,8 @@ pub(crate) enum Ended {
     Core(CloseReason),
     /// It held its locks for too long.
     TransactionTimeout,
+    /// Its client has come back on another connection and been told that its transaction is aborted.
+    Disowned,
     /// Something did not come.
     Silence(Awaited),
     /// It had not registered for longer than all others, and there were too many.
@@ -66,6 +68,7 @@ impl Ended {
             | Self::Hello(_)
             | Self::Core(_)
             | Self::TransactionTimeout
+            | Self::Disowned
             | Self::Blob(_) => None,
         }
     }
@@ -110,6 +113,7 @@ impl fmt::Display for Ended {
                 f.write_str("the client does not read its invalidations and fell too far behind")
             }
             Self::TransactionTimeout => f.write_str("transaction timeout"),
+            Self::Disowned => f.write_str("the client has given up its transaction on another connection"),
             Self::Silence(awaited) => f.write_str(match awaited {
                 Awaited::Hello => "a hello did not come in time",
                 Awaited::Registration => "a registration did not come in time",

@@ -4,14 +4,19 @@ use crate::{
     ConflictCounts, NamedStorage, clock::Clock, log, log::blather, log_writer, log_writer::Finish,
     packing::Packs, settings::Settings,
 };
+use bytes::Bytes;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering::Acquire},
+        mpsc,
+    },
     time::Duration,
 };
 use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
 use zeolith_core::{
-    Abandoned, Caller, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId,
+    Abandoned, Caller, Coordinator, Counters, Grant, Inquiry, Lock, LockSet, PublicationLog, SessionId,
 };
 use zeolith_storage::{Storage, StorageError, TransactionId};
 use zeolith_types::{Refusal, Reply, Tid};
@@ -36,6 +41,9 @@ pub(crate) struct Host {
     log: RwLock<PublicationLog>,
     mailboxes: Mutex<HashMap<SessionId, UnboundedSender<Mail>>>,
     finishes: Mutex<Option<mpsc::Sender<Finish>>>,
+    /// A sync has failed: nobody knows which of the transactions that were being written will be there when the
+    /// storage is opened again.
+    pub(crate) in_doubt: AtomicBool,
     /// The threads that pack, until the server stops.
     pub(crate) packs: Mutex<Packs>,
 }
@@ -49,6 +57,8 @@ pub(crate) enum Mail {
     FinishFailed(Refusal),
     /// It held its locks for too long.
     TimedOut(Duration),
+    /// Its client has come back on another connection and taken its transaction for lost.
+    Disowned,
     /// The storage was packed.
     SizesChanged,
     /// What became of the pack that its client waits for.
@@ -84,6 +94,7 @@ impl Host {
             )),
             mailboxes: Mutex::default(),
             finishes: Mutex::new(Some(finishes)),
+            in_doubt: AtomicBool::new(false),
             packs: Mutex::default(),
             name,
             storage,
@@ -120,10 +131,18 @@ impl Host {
     }
 
     /// Asks for locks; a session that must wait gets [`Mail::Granted`].
-    pub(crate) fn lock(&self, session: SessionId, set: LockSet) -> (TransactionId, Lock) {
+    pub(crate) fn lock(
+        &self,
+        session: SessionId,
+        set: LockSet,
+        token: Option<Bytes>,
+    ) -> (TransactionId, Lock) {
         let now = self.clock.now();
         let mut coordinator = self.coordinator();
         let (transaction, lock) = coordinator.request(session, set, now);
+        if let Some(token) = token {
+            coordinator.name(transaction, token);
+        }
         let waiting = coordinator.waiting();
         drop(coordinator);
         match lock {
@@ -169,14 +188,33 @@ impl Host {
         }
     }
 
-    /// Hands a voted transaction to the log writer.
-    pub(crate) fn finish(&self, finish: Finish) {
-        self.coordinator().finishing(finish.transaction);
+    /// Whether the transaction of this token is still open in any way. If it is and need not be, it is
+    /// given up, and its session is told.
+    pub(crate) fn is_undecided(&self, token: &[u8]) -> bool {
+        // The doubt is looked at afterwards: it is raised before a batch that failed is released.
+        let inquiry = self.coordinator().inquire(token);
+        match inquiry {
+            Inquiry::Undecided => true,
+            Inquiry::NotOpen => self.in_doubt.load(Acquire),
+            Inquiry::Disowned(session) => {
+                self.send(session, Mail::Disowned);
+                false
+            }
+        }
+    }
+
+    /// Hands a voted transaction to the log writer, unless its client has been told that it is aborted.
+    pub(crate) fn finish(&self, finish: Finish) -> bool {
+        if !self.coordinator().finishing(finish.transaction) {
+            self.release(Abandoned { transaction: finish.transaction, voted: true });
+            return false;
+        }
         let finishes = self.finishes.lock().expect("nobody panics while sending");
         if let Some(finishes) = finishes.as_ref() {
             // A log writer that is gone has left with the server.
             let _ = finishes.send(finish);
         }
+        true
     }
 
     /// Lets the log writer end after what it has.

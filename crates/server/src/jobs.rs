@@ -2,7 +2,7 @@
 //! of somebody else waiting.
 
 use crate::{
-    blob_stream::BlobStream, conversation::Upload, host::Host, refusals::refusal, spool::PutAside,
+    blob_stream::BlobStream, conversation::Upload, host::Host, outcome, refusals::refusal, spool::PutAside,
     undo_filter,
 };
 use bytes::Bytes;
@@ -59,6 +59,10 @@ impl Job {
     pub(crate) fn run(self, host: &Host) -> Done {
         let storage = host.storage.as_ref();
         match self {
+            Self::Read(caller, Read::Outcome(token, since)) => {
+                let outcome = outcome::find(host, &token, since).map_err(refusal);
+                Done::Read(caller, outcome.map(Reply::Outcome))
+            }
             Self::Read(caller, wanted) => {
                 let result = read(&wanted, storage, Patience::Wait).map_err(refusal);
                 Done::Read(caller, result)
@@ -156,6 +160,7 @@ pub(crate) fn read(wanted: &Read, storage: &dyn Storage, patience: Patience) -> 
         | Read::IteratorRecordNext(_)
         | Read::IteratorGc(_)
         | Read::Status
+        | Read::Outcome(..)
         | Read::SetLabel(_) => {
             Err(StorageError::Unsupported("this is not a single question to the storage".to_owned()))
         }

@@ -17,6 +17,7 @@ mod jobs;
 mod limits;
 mod log;
 mod log_writer;
+mod outcome;
 mod output;
 mod packing;
 mod pipe;

@@ -10,7 +10,11 @@ use crate::{
     refusals::refusal,
 };
 use std::{
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    sync::{
+        Arc,
+        atomic::Ordering::{Relaxed, Release},
+        mpsc,
+    },
     thread,
 };
 use zeolith_core::{Publication, SessionId};
@@ -67,7 +71,12 @@ fn write(host: &Host, batch: Vec<Finish>) {
                 last = Some(tid);
                 log.append(Publication { tid, oids: finish.changed.into(), committer: Some(finish.session) });
             }
-            Err(error) => failed.push((finish.session, error)),
+            Err(error) => {
+                if matches!(error, StorageError::Poisoned(_)) {
+                    host.in_doubt.store(true, Release);
+                }
+                failed.push((finish.session, error));
+            }
         }
     }
     drop(log);
@@ -100,3 +109,164 @@ fn report(host: &Host, session: SessionId, error: StorageError) {
 
 /// Transactions in one batch. More would only make the first ones wait longer.
 const BATCH_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NamedStorage, clock::Clock, settings::Settings};
+    use bytes::Bytes;
+    use std::{
+        ops::{ControlFlow, Range},
+        sync::Mutex,
+    };
+    use zeolith_core::{Lock, LockSet};
+    use zeolith_storage::{
+        Changes, ConflictPolicy, Load, PackOutcome, PackProgress, Patience, Result, Storage,
+        TransactionIterator, Voted, WriteSet, memory::MemoryStorage,
+    };
+    use zeolith_types::{CurrentRecord, HistoryEntry, StorageInfo, Tid, Timestamp, UndoEntry};
+
+    /// Finishes a batch when it is told to, with a sync that fails if it is told so.
+    struct Gated(MemoryStorage, Mutex<mpsc::Receiver<bool>>);
+
+    impl Storage for Gated {
+        fn finish(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
+            match self.1.lock().unwrap().recv() {
+                Ok(true) => self.0.finish(ids, now),
+                _ => ids.iter().map(|_| Err(StorageError::Poisoned("no sync".into()))).collect(),
+            }
+        }
+
+        fn info(&self) -> StorageInfo {
+            self.0.info()
+        }
+
+        fn is_read_only(&self) -> bool {
+            self.0.is_read_only()
+        }
+
+        fn last_transaction(&self) -> Tid {
+            self.0.last_transaction()
+        }
+
+        fn load_before(&self, oid: Oid, before: Tid, patience: Patience) -> Result<Load> {
+            self.0.load_before(oid, before, patience)
+        }
+
+        fn load_serial(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<Bytes> {
+            self.0.load_serial(oid, serial, patience)
+        }
+
+        fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
+            self.0.current_tid(oid, patience)
+        }
+
+        fn history(&self, oid: Oid, size: usize, patience: Patience) -> Result<Vec<HistoryEntry>> {
+            self.0.history(oid, size, patience)
+        }
+
+        fn record_iternext(&self, next: Option<Oid>, patience: Patience) -> Result<CurrentRecord> {
+            self.0.record_iternext(next, patience)
+        }
+
+        fn iterate(&self, start: Option<Tid>, stop: Option<Tid>) -> Result<Box<dyn TransactionIterator>> {
+            self.0.iterate(start, stop)
+        }
+
+        fn undo_log(
+            &self,
+            range: Range<u64>,
+            wanted: &mut dyn FnMut(&UndoEntry) -> bool,
+        ) -> Result<Option<Vec<UndoEntry>>> {
+            self.0.undo_log(range, wanted)
+        }
+
+        fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
+            self.0.last_changes(count)
+        }
+
+        fn changes_since(&self, after: Tid, oids_max: usize) -> Result<Option<Changes>> {
+            self.0.changes_since(after, oids_max)
+        }
+
+        fn new_oids(&self, count: usize) -> Vec<Oid> {
+            self.0.new_oids(count)
+        }
+
+        fn vote(
+            &self,
+            id: TransactionId,
+            writes: WriteSet,
+            policy: ConflictPolicy,
+            patience: Patience,
+        ) -> Result<Voted> {
+            self.0.vote(id, writes, policy, patience)
+        }
+
+        fn publish(&self, through: Tid) {
+            self.0.publish(through);
+        }
+
+        fn abort(&self, id: TransactionId) {
+            self.0.abort(id);
+        }
+
+        fn pack(
+            &self,
+            time: Timestamp,
+            report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
+        ) -> Result<PackOutcome> {
+            self.0.pack(time, report)
+        }
+
+        fn checkpoint(&self) -> Result<()> {
+            self.0.checkpoint()
+        }
+
+        fn close(&self) -> Result<()> {
+            self.0.close()
+        }
+    }
+
+    fn host() -> (Arc<Host>, thread::JoinHandle<()>, mpsc::Sender<bool>) {
+        let (sync, gate) = mpsc::channel();
+        let storage = Arc::new(Gated(MemoryStorage::new("gated"), Mutex::new(gate)));
+        let storage = NamedStorage { name: "1".into(), storage, conflicts: Arc::default() };
+        let (host, writer) =
+            Host::start(storage, &Settings::default(), Clock::start(), String::new()).unwrap();
+        (host, writer, sync)
+    }
+
+    fn voted(host: &Host, oid: u64, token: &'static [u8]) -> Finish {
+        let (session, oid) = (SessionId(oid), Oid::new(oid));
+        let (transaction, lock) =
+            host.lock(session, LockSet::Objects(vec![oid]), Some(Bytes::from_static(token)));
+        assert_eq!(lock, Lock::Granted);
+        host.storage.vote(transaction, WriteSet::default(), ConflictPolicy::Refuse, Patience::Wait).unwrap();
+        Finish { session, transaction, changed: vec![oid] }
+    }
+
+    #[test]
+    fn a_transaction_is_undecided_while_it_is_written_and_not_afterwards() {
+        let (host, writer, sync) = host();
+        assert!(host.finish(voted(&host, 1, b"token")));
+        assert!(host.is_undecided(b"token"));
+        sync.send(true).unwrap();
+        host.stop_finishing();
+        writer.join().unwrap();
+        assert!(!host.is_undecided(b"token"));
+    }
+
+    #[test]
+    fn after_a_failed_sync_nobody_is_told_that_a_transaction_is_aborted() {
+        let (host, writer, sync) = host();
+        let open = voted(&host, 2, b"open");
+        assert!(host.finish(voted(&host, 1, b"token")));
+        sync.send(false).unwrap();
+        host.stop_finishing();
+        writer.join().unwrap();
+        assert!(host.is_undecided(b"token"));
+        assert!(!host.is_undecided(b"open"), "no log writer has seen it");
+        assert!(!host.finish(open), "and none will");
+    }
+}

@@ -187,7 +187,8 @@ impl Server {
 
     /// Hands a voted transaction to the log writer.
     fn finish(&mut self, finish: Finish, context: &mut Context) {
-        self.coordinator.finishing(finish.transaction);
+        let may_finish = self.coordinator.finishing(finish.transaction);
+        assert!(may_finish, "no simulated client disowns its transaction");
         self.finishes.push_back(finish);
         self.rouse_log_writer(context);
     }

@@ -12,11 +12,11 @@ mod timestamp;
 mod value;
 
 pub use ids::{Oid, Tid};
-pub use message::{Call, MessageId, Request, TransactionStart};
+pub use message::{Call, MessageId, Request, TOKEN_KEY, TOKEN_LEN, TransactionStart};
 pub use refusal::Refusal;
 pub use reply::{
-    Conflict, ConflictCount, CurrentRecord, HistoryEntry, Notice, PackStatus, RecordInfo, Reply, Revision,
-    ServerStatus, StorageInfo, TransactionInfo, UndoEntry,
+    Conflict, ConflictCount, CurrentRecord, HistoryEntry, Notice, Outcome, PackStatus, RecordInfo, Reply,
+    Revision, ServerStatus, StorageInfo, TransactionInfo, UndoEntry,
 };
 pub use timestamp::Timestamp;
 pub use value::Value;

@@ -247,6 +247,13 @@ pub enum Request {
     },
     /// `server_status()`
     ServerStatus,
+    /// `transaction_outcome(token, since)`: what became of a transaction. No method of the reference.
+    TransactionOutcome {
+        /// What the transaction had in its extension under [`TOKEN_KEY`].
+        token: Bytes,
+        /// A transaction that the client knew of before it sent `tpc_finish`.
+        since: Tid,
+    },
     /// `set_client_label(label)`
     SetClientLabel {
         /// Shown before the peer's address in log lines.
@@ -296,6 +303,7 @@ impl Request {
             Self::IteratorRecordNext { .. } => "iterator_record_next",
             Self::IteratorGc { .. } => "iterator_gc",
             Self::ServerStatus => "server_status",
+            Self::TransactionOutcome { .. } => "transaction_outcome",
             Self::SetClientLabel { .. } => "set_client_label",
         }
     }
@@ -316,4 +324,12 @@ pub struct TransactionStart {
     pub tid: Option<Tid>,
     /// The status byte it shall have: `b' '`, or `b'p'` for a packed one that is copied.
     pub status: u8,
+    /// What the client will ask by what became of it, if it has put that into the extension.
+    pub token: Option<Bytes>,
 }
+
+/// The key in a transaction's extension under which a client puts a token of its own choice: bytes, as many as
+/// [`TOKEN_LEN`] allows, that no other transaction has.
+pub const TOKEN_KEY: &str = "zeolith-token";
+/// How long a token is. Shorter ones are too easily somebody else's.
+pub const TOKEN_LEN: std::ops::RangeInclusive<usize> = 16..=64;

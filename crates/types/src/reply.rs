@@ -50,6 +50,21 @@ pub enum Reply {
     },
     /// `server_status`
     Status(Box<ServerStatus>),
+    /// `transaction_outcome`
+    Outcome(Outcome),
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is durable and visible, under this tid.
+    Committed(Tid),
+    /// It is not there and never will be.
+    Aborted,
+    /// It is being written: ask again.
+    Undecided,
+    /// It is not there, but could have been packed away; or it is too long ago.
+    Unknown,
 }
 
 /// What a server tells without being asked.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use zeolith_pickle::encode_extension;
-use zeolith_types::{Oid, Refusal, Tid, Value};
+use zeolith_types::{Oid, Refusal, TOKEN_LEN, Tid, Value};
 
 /// The arguments of one call that have not been read yet. Their count was checked before.
 pub(crate) struct Arguments {
@@ -129,6 +129,16 @@ impl Arguments {
                 .ok_or_else(|| Refusal::Value("the extension holds a string of 4 GiB or more".into())),
             other => Err(wrong_type("ext", "dict, bytes or None", &other)),
         }
+    }
+
+    /// The token of a transaction.
+    pub(crate) fn token(&mut self) -> Read<Bytes> {
+        let token = self.bytes("token")?;
+        if TOKEN_LEN.contains(&token.len()) {
+            return Ok(token);
+        }
+        let (min, max) = (TOKEN_LEN.start(), TOKEN_LEN.end());
+        Err(Refusal::Value(format!("a token has {min} to {max} bytes, not {}", token.len())))
     }
 
     /// The status of a transaction: one ASCII character; a blank if it was left out.

@@ -61,7 +61,7 @@ impl Method {
 mod tests {
     use super::*;
 
-    const OURS: [&str; 2] = ["pack_cancel", "pack_estimate"];
+    const OURS: [&str; 3] = ["pack_cancel", "pack_estimate", "transaction_outcome"];
 
     #[test]
     fn all_thirty_six_methods_and_ours_are_there_once() {
@@ -76,9 +76,10 @@ mod tests {
     #[test]
     fn a_request_bears_the_name_of_the_method_that_made_it() {
         let eight = Value::Bytes(vec![0; 8].into());
-        let candidates = [eight, Value::Int(1), Value::Str("1".into()), Value::Tuple(Vec::new())];
+        let token = Value::Bytes(vec![0; 16].into());
+        let candidates = [eight, token, Value::Int(1), Value::Str("1".into()), Value::Tuple(Vec::new())];
         for method in METHODS {
-            // Each parameter is of one of four kinds; some combination of them fits.
+            // Each parameter is of one of five kinds; some combination of them fits.
             let count = method.required;
             let made = (0..candidates.len().pow(count as u32)).find_map(|number| {
                 let digit = |place: usize| number / candidates.len().pow(place as u32) % candidates.len();

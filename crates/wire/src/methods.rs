@@ -1,6 +1,7 @@
 //! The table of methods: name, parameters, how many of them are needed, and the request they make.
 
 use crate::{arguments::Arguments, call::Method};
+use zeolith_pickle::transaction_token;
 use zeolith_types::{Refusal, Request, TransactionStart};
 
 /// All methods, the frequent ones first.
@@ -17,14 +18,12 @@ pub(crate) const METHODS: &[Method] = &[
         })
     }),
     method("tpc_begin", &["id", "user", "description", "ext", "tid", "status"], 4, |arguments| {
-        Ok(Request::TpcBegin(Box::new(TransactionStart {
-            id: arguments.value(),
-            user: arguments.bytes_or_text("user")?,
-            description: arguments.bytes_or_text("description")?,
-            extension: arguments.extension()?,
-            tid: arguments.optional_tid("tid")?,
-            status: arguments.status()?,
-        })))
+        let (id, user) = (arguments.value(), arguments.bytes_or_text("user")?);
+        let (description, extension) = (arguments.bytes_or_text("description")?, arguments.extension()?);
+        let token = transaction_token(&extension);
+        let (tid, status) = (arguments.optional_tid("tid")?, arguments.status()?);
+        let start = TransactionStart { id, user, description, extension, tid, status, token };
+        Ok(Request::TpcBegin(Box::new(start)))
     }),
     method("vote", &["id"], 1, |arguments| Ok(Request::Vote { id: arguments.value() })),
     method("tpc_finish", &["id"], 1, |arguments| Ok(Request::TpcFinish { id: arguments.value() })),
@@ -143,6 +142,9 @@ pub(crate) const METHODS: &[Method] = &[
         Ok(Request::IteratorGc { iterators: arguments.ints("iids")? })
     }),
     method("server_status", &[], 0, |_| Ok(Request::ServerStatus)),
+    method("transaction_outcome", &["token", "since"], 2, |arguments| {
+        Ok(Request::TransactionOutcome { token: arguments.token()?, since: arguments.tid("since")? })
+    }),
     method("set_client_label", &["label"], 1, |arguments| {
         Ok(Request::SetClientLabel { label: arguments.text("label")? })
     }),

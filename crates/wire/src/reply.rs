@@ -7,7 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use zeolith_types::{
-    Conflict, HistoryEntry, Oid, Reply, StorageInfo, Tid, TransactionInfo, UndoEntry, Value,
+    Conflict, HistoryEntry, Oid, Outcome, Reply, StorageInfo, Tid, TransactionInfo, UndoEntry, Value,
 };
 
 /// Writes the result of a call.
@@ -77,7 +77,21 @@ fn write_other<W: Writer>(writer: &mut W, reply: &Reply) {
             writer.int((*after).into());
         }),
         Reply::Status(status) => write_status(writer, status),
+        Reply::Outcome(outcome) => write_outcome(writer, *outcome),
     }
+}
+
+fn write_outcome<W: Writer>(writer: &mut W, outcome: Outcome) {
+    let (name, tid) = match outcome {
+        Outcome::Committed(tid) => ("committed", Some(tid)),
+        Outcome::Aborted => ("aborted", None),
+        Outcome::Undecided => ("undecided", None),
+        Outcome::Unknown => ("unknown", None),
+    };
+    writer.tuple(2, |writer| {
+        writer.str(name);
+        writer.optional_id(tid.map(Tid::to_bytes));
+    });
 }
 
 fn write_oids<W: Writer>(writer: &mut W, oids: &[Oid]) {

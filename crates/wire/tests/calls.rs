@@ -90,6 +90,7 @@ fn tpc_begin_takes_texts_and_byte_strings_and_three_kinds_of_extension() {
             extension: Bytes::from_static(extension),
             tid,
             status,
+            token: None,
         }))
     };
     let head = [Value::Int(7), str("bób"), bytes(b"d")];
@@ -101,6 +102,38 @@ fn tpc_begin_takes_texts_and_byte_strings_and_three_kinds_of_extension() {
     let entries = Value::Dict(vec![(str("a"), Value::Int(1))]);
     let pickled = b"\x80\x03}q\0X\x01\0\0\0aq\x01K\x01s.";
     assert_eq!(begin(&[entries, Value::None, bytes(b" ")]), begun(pickled, None, b' '));
+}
+
+#[test]
+fn a_transaction_has_the_token_that_is_in_its_extension() {
+    let begun = |extension| {
+        let head = [Value::Int(7), str("bob"), bytes(b"d")];
+        let Request::TpcBegin(start) = request("tpc_begin", &[&head[..], &[extension]].concat()) else {
+            panic!("no begin")
+        };
+        start.token
+    };
+    let token = |token| Value::Dict(vec![(str("zeolith-token"), token)]);
+    assert_eq!(begun(token(bytes(&[7; 16]))), Some(Bytes::from_static(&[7; 16])));
+    assert_eq!(begun(token(bytes(&[7; 64]))), Some(Bytes::from_static(&[7; 64])));
+    for no_token in
+        [token(bytes(&[7; 15])), token(bytes(&[7; 65])), token(str("as long as a token")), Value::None]
+    {
+        assert_eq!(begun(no_token), None);
+    }
+}
+
+#[test]
+fn the_outcome_of_a_transaction_is_asked_for_by_a_token_of_some_length() {
+    let asked = Request::TransactionOutcome { token: Bytes::from_static(&[7; 16]), since: Tid::new(3) };
+    assert_eq!(request("transaction_outcome", &[bytes(&[7; 16]), eight(3)]), asked);
+    for length in [0, 15, 65] {
+        let token = Value::Bytes(vec![7; length].into());
+        assert_eq!(
+            refusal("transaction_outcome", &[token, eight(3)]),
+            Refusal::Value(format!("a token has 16 to 64 bytes, not {length}"))
+        );
+    }
 }
 
 #[test]

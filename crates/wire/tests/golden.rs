@@ -162,6 +162,7 @@ fn expected_request(name: &str) -> Request {
             extension: Bytes::new(),
             tid: None,
             status: b' ',
+            token: None,
         })),
         "call-tpc_begin-with-all" => Request::TpcBegin(Box::new(TransactionStart {
             id: TXN,
@@ -170,6 +171,7 @@ fn expected_request(name: &str) -> Request {
             extension: note(),
             tid: Some(TID),
             status: b'p',
+            token: None,
         })),
         "call-storea" => Request::Store { oid: OID, serial: READ, data: vec![b'r'; 300].into(), id: TXN },
         "call-restorea" => {

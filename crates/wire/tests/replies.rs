@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic in a test is its report")]
 
 use bytes::Bytes;
-use zeolith_types::{MessageId, Refusal, Reply, Tid, TransactionInfo, UndoEntry, Value};
+use zeolith_types::{MessageId, Outcome, Refusal, Reply, Tid, TransactionInfo, UndoEntry, Value};
 use zeolith_wire::{Encoding, FrameReader, decode_message, encode_refusal, encode_reply};
 
 const BOTH: [Encoding; 2] = [Encoding::Pickle, Encoding::Msgpack];
@@ -77,6 +77,23 @@ fn the_extension_overrides_an_entry_of_the_undo_log() {
         };
         let descriptions: Vec<_> = entries.iter().filter(|(key, _)| *key == str("description")).collect();
         assert_eq!(descriptions, [&(str("description"), str("own"))]);
+    }
+}
+
+#[test]
+fn an_outcome_is_a_word_and_the_tid_of_what_was_committed() {
+    let tid = Value::Bytes(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0, 9]));
+    let words = [
+        (Outcome::Committed(Tid::new(9)), "committed", tid),
+        (Outcome::Aborted, "aborted", Value::None),
+        (Outcome::Undecided, "undecided", Value::None),
+        (Outcome::Unknown, "unknown", Value::None),
+    ];
+    for (outcome, word, tid) in words {
+        let said = Value::Tuple(vec![str(word), tid]);
+        for encoding in BOTH {
+            assert_eq!(sent(encoding, &Reply::Outcome(outcome)), (Value::Int(0), said.clone()));
+        }
     }
 }
 

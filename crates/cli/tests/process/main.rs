@@ -6,6 +6,8 @@ mod harness;
 mod limits;
 mod logging;
 #[cfg(test)]
+mod outcome;
+#[cfg(test)]
 mod pack;
 #[cfg(test)]
 mod peer;

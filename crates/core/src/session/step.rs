@@ -133,6 +133,8 @@ pub enum Read {
     IteratorGc(Vec<i128>),
     /// [`Request::ServerStatus`]
     Status,
+    /// [`Request::TransactionOutcome`]
+    Outcome(Bytes, Tid),
     /// [`Request::SetClientLabel`]
     SetLabel(String),
 }

@@ -12,7 +12,7 @@ use crate::{
 use std::sync::Arc;
 use zeolith_core::{Answer, Caller, Read, load_reply};
 use zeolith_storage::{Patience, StorageError};
-use zeolith_types::{Oid, Reply, Tid};
+use zeolith_types::{Oid, Outcome, Reply, Tid};
 
 impl Conversation {
     /// The way of a load: one look-up, one read, one reply.
@@ -64,6 +64,8 @@ impl Conversation {
                 Ok(Reply::None)
             }
             Read::Status => Ok(Reply::Status(Box::new(status(&host, &self.shared.limits)))),
+            Read::Outcome(token, _) if host.is_undecided(&token) => Ok(Reply::Outcome(Outcome::Undecided)),
+            Read::Outcome(token, since) => return Ok(Some(Job::Read(to, Read::Outcome(token, since)))),
             Read::SetLabel(label) => {
                 self.label = format!("{label} {}", self.peer);
                 Ok(Reply::None)
