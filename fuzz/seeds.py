@@ -18,8 +18,16 @@ from BTrees.IIBTree import IIBTree
 from BTrees.Length import Length
 from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
+from ZEO.asyncio.marshal import encoder
 from ZODB.serialize import referencesf
 
+TOKEN = b"sixteen bytes ok"
+BEYOND_REFERENCE = [
+    ("call-tpc_begin-with-a-token", "tpc_begin", (7, b"", b"", {"zeolith-token": TOKEN}, None, " ")),
+    ("call-transaction_outcome", "transaction_outcome", (TOKEN, b"\3\xf0" + bytes(6))),
+    ("call-pack_estimate", "pack_estimate", (1.5e9,)),
+    ("call-pack_cancel", "pack_cancel", ()),
+]
 FUZZ = pathlib.Path(__file__).parent
 CORPUS = FUZZ / "corpus"
 ROOT = FUZZ.parent
@@ -53,6 +61,10 @@ def frames():
         if name.startswith("call-") and len(frame) < 2000:
             put({"Z": "pickle_call", "M": "msgpack_call"}[letter], name, frame)
             stream[letter] += struct.pack(">I", len(frame)) + frame
+    for letter, target in (("Z", "pickle_call"), ("M", "msgpack_call")):
+        encode = encoder(letter.encode())
+        for number, (name, method, arguments) in enumerate(BEYOND_REFERENCE, 1):
+            put(target, name, encode(number, False, method, arguments))
     for letter, hello in (("Z", b"Z5"), ("M", b"M5")):
         whole = struct.pack(">I", len(hello)) + hello + stream[letter]
         put("frames", "%s-in-pieces" % letter, b"\x0b" + whole[:1500])
