@@ -253,6 +253,11 @@ impl DataFile {
 
     fn data(&self, record: &Record, end: u64, patience: Patience) -> Result<Bytes> {
         let header = &record.header;
+        if let Patience::WaitUpTo(max) = patience
+            && header.data_len > max
+        {
+            return Err(StorageError::NoRoom { room: header.data_len });
+        }
         if header.data_len >= LARGE {
             if patience == Patience::Now {
                 // It may be in memory, but copying it takes as long as a slow disk.
@@ -288,7 +293,9 @@ impl DataFile {
         while done < needed {
             let read = match patience {
                 Patience::Now => self.file.read_at_now(&mut buffer[done..], position + done as u64),
-                Patience::Wait => self.file.read_at(&mut buffer[done..], position + done as u64),
+                Patience::Wait | Patience::WaitUpTo(_) => {
+                    self.file.read_at(&mut buffer[done..], position + done as u64)
+                }
             };
             match read {
                 Ok(0) => break,

@@ -40,7 +40,7 @@ impl Voter<'_> {
         match self.patience {
             // A resolver takes its time.
             Patience::Now => Err(StorageError::WouldBlock),
-            Patience::Wait => Ok(true),
+            Patience::Wait | Patience::WaitUpTo(_) => Ok(true),
         }
     }
 

@@ -10,7 +10,7 @@ use miniz_oxide::{
     deflate::compress_to_vec_zlib,
     inflate::{TINFLStatus, decompress_to_vec_zlib_with_limit},
 };
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 use zeolith_types::Oid;
 
 pub use resolve::ZlibResolver;
@@ -23,7 +23,7 @@ pub use storage::ZlibStorage;
 pub fn references(record: &[u8]) -> Result<Vec<Oid>, String> {
     let whole = match record.strip_prefix(PREFIX) {
         None => Cow::Borrowed(record),
-        Some(compressed) => Cow::Owned(inflate(compressed, RECORD_SIZE_MAX)?),
+        Some(compressed) => Cow::Owned(inflate(compressed, RECORD_SIZE_MAX).map_err(|why| why.to_string())?),
     };
     zeolith_pickle::references(&whole).map_err(|error| error.to_string())
 }
@@ -44,21 +44,39 @@ fn compress(record: &Bytes) -> Bytes {
     [PREFIX, &stream].concat().into()
 }
 
-/// The record as its client knows it.
-fn decompress(record: &Bytes) -> Result<Bytes, String> {
+/// The record as its client knows it, if that has no more than `size_max` bytes.
+fn decompress(record: &Bytes, size_max: usize) -> Result<Bytes, InflateError> {
     let Some(compressed) = record.strip_prefix(PREFIX) else {
         return Ok(record.clone());
     };
-    let whole = inflate(compressed, RECORD_SIZE_MAX)?;
+    let whole = inflate(compressed, size_max)?;
     // As in the reference: a record is never empty, so this one was not compressed.
     Ok(if whole.is_empty() { record.clone() } else { whole.into() })
 }
 
-fn inflate(compressed: &[u8], size_max: usize) -> Result<Vec<u8>, String> {
+fn inflate(compressed: &[u8], size_max: usize) -> Result<Vec<u8>, InflateError> {
     decompress_to_vec_zlib_with_limit(compressed, size_max).map_err(|error| match error.status {
-        TINFLStatus::HasMoreOutput => format!("it would grow beyond {size_max} bytes"),
-        _ => format!("it begins with .z, and what follows is no zlib stream: {error}"),
+        TINFLStatus::HasMoreOutput => InflateError::Larger { size_max },
+        _ => InflateError::NoZlib(error.to_string()),
     })
+}
+
+/// Why a record can't be decompressed.
+#[derive(Debug, PartialEq, Eq)]
+enum InflateError {
+    /// It would grow beyond what is allowed.
+    Larger { size_max: usize },
+    /// It only looks compressed.
+    NoZlib(String),
+}
+
+impl fmt::Display for InflateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Larger { size_max } => write!(f, "it would grow beyond {size_max} bytes"),
+            Self::NoZlib(why) => write!(f, "it begins with .z, and what follows is no zlib stream: {why}"),
+        }
+    }
 }
 
 /// With this a compressed record begins.
@@ -80,7 +98,7 @@ mod tests {
             let record = Bytes::from(vec![b'x'; size]);
             let stored = compress(&record);
             assert_eq!(is_compressed(&stored), size > WORTHLESS_MAX, "{size}");
-            assert_eq!(decompress(&stored), Ok(record));
+            assert_eq!(decompress(&stored, size), Ok(record));
         }
     }
 
@@ -101,13 +119,13 @@ mod tests {
     fn a_record_that_python_compressed_is_read() {
         // b'.z' + zlib.compress(b'a' * 40)
         let stored = b".z\x78\x9c\x4b\x4c\x24\x0e\x00\x00\x36\xeb\x0f\x29";
-        assert_eq!(decompress(&Bytes::from_static(stored)).unwrap(), vec![b'a'; 40]);
+        assert_eq!(decompress(&Bytes::from_static(stored), RECORD_SIZE_MAX).unwrap(), vec![b'a'; 40]);
     }
 
     #[test]
     fn what_only_looks_compressed_is_refused() {
-        let error = decompress(&Bytes::from_static(b".z is no zlib stream")).unwrap_err();
-        assert!(error.contains("no zlib stream"), "{error}");
+        let error = decompress(&Bytes::from_static(b".z is no zlib stream"), RECORD_SIZE_MAX).unwrap_err();
+        assert!(error.to_string().contains("no zlib stream"), "{error}");
         assert!(references(b".z").is_err());
     }
 
@@ -115,7 +133,7 @@ mod tests {
     fn a_record_that_would_grow_without_bound_is_refused() {
         let bomb = compress_to_vec_zlib(&[0; 1001], LEVEL);
         assert_eq!(inflate(&bomb, 1001), Ok(vec![0; 1001]));
-        assert_eq!(inflate(&bomb, 1000), Err("it would grow beyond 1000 bytes".to_owned()));
+        assert_eq!(inflate(&bomb, 1000), Err(InflateError::Larger { size_max: 1000 }));
     }
 
     #[test]

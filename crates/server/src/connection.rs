@@ -9,11 +9,12 @@ use crate::{
     conversation::Conversation,
     ended::{Awaited, Ended},
     host::{Host, Mail},
-    jobs::{Done, Job, SlowLoad},
+    jobs::{Done, Job},
     limits::{Limits, Unregistered},
     log,
     pipe::{Pipe, Progress},
     settings::Settings,
+    slow_loads::Finished,
     status::status,
 };
 use std::{collections::BTreeMap, io, sync::Arc};
@@ -143,14 +144,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                         self.do_job(job).await?;
                     }
                 }
-                Event::Loaded(load) => self.conversation.loaded(load, out)?,
+                Event::Loaded(load) => self.conversation.load_finished(load, out)?,
             }
+            self.conversation.go_on_loading(self.pipe.waiting());
         }
     }
 
     /// Serves all whole frames that have come in, as far as the output has room.
     async fn serve_waiting_frames(&mut self) -> Result<(), Ended> {
-        while !self.pipe.is_full() && self.conversation.slow_loads.len() < SLOW_LOADS_MAX {
+        while !self.pipe.is_full() && !self.conversation.slow_loads.is_full() {
             let Some(frame) = self.pipe.incoming.next_frame().map_err(Ended::Wire)? else {
                 return Ok(());
             };
@@ -233,13 +235,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Ok(mail) = self.conversation.mailbox.1.try_recv() {
             return Ok(Some(Event::Mail(mail)));
         }
-        if let Some(load) = self.conversation.slow_loads.try_join_next() {
+        // Whoever does not read gets nothing more to keep.
+        if self.pipe.is_full() {
+            return Ok(None);
+        }
+        if let Some(load) = self.conversation.slow_loads.try_next() {
             let load = load.map_err(|error| Ended::Socket(io::Error::other(error)))?;
             return Ok(Some(Event::Loaded(load)));
         }
         let published = self.conversation.published_to.as_ref();
         let is_published = published.is_some_and(|published| published.has_changed().unwrap_or(false));
-        Ok(((is_published || self.is_told_later) && !self.pipe.is_full()).then_some(Event::Published))
+        Ok((is_published || self.is_told_later).then_some(Event::Published))
     }
 
     async fn next_event(&mut self) -> Result<Event, Ended> {
@@ -250,6 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let deadline =
             [stuck.or_else(stalls), registers].into_iter().flatten().min_by_key(|(until, _)| *until);
         let unregistered = self.unregistered.as_mut().map(|(place, _)| place);
+        let takes_loads = !self.pipe.is_full() && self.conversation.slow_loads.is_any_running();
         let conversation = &mut self.conversation;
         let published = conversation.published_to.as_mut();
         tokio::select! {
@@ -262,7 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             },
             Ok(()) = changed(published) => Ok(Event::Published),
             () = pushed_out(unregistered) => Err(Ended::PushedOut),
-            Some(load) = conversation.slow_loads.join_next(), if !conversation.slow_loads.is_empty() => {
+            Some(load) = conversation.slow_loads.next(), if takes_loads => {
                 load.map(Event::Loaded).map_err(|error| Ended::Socket(io::Error::other(error)))
             }
             awaited = silence_until(deadline) => Err(Ended::Silence(awaited)),
@@ -274,7 +281,7 @@ enum Event {
     Socket(Progress),
     Published,
     Mail(Mail),
-    Loaded(SlowLoad),
+    Loaded(Finished),
 }
 
 /// Lets the blocking pool do a job.
@@ -313,8 +320,6 @@ async fn changed(published: Option<&mut watch::Receiver<Tid>>) -> Result<(), wat
 
 /// Bytes of notices that gather behind a blob.
 const BEHIND_MAX: usize = 4 << 20;
-/// Loads of one connection that may wait for the disk at a time; then its next calls wait.
-const SLOW_LOADS_MAX: usize = 64;
 /// A hello and a registration are shorter, by far.
 const FIRST_FRAMES_MAX: usize = 64 << 10;
 

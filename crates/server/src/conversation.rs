@@ -13,20 +13,18 @@ use crate::{
     ended::Ended,
     host::{Host, Mail},
     iterators::Iterators,
-    jobs::{Job, SlowLoad},
+    jobs::Job,
     log,
     log_writer::Finish,
     output::Output,
     packing,
+    slow_loads::SlowLoads,
     spool::PutAside,
 };
 pub(crate) use blobs::Upload;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::sync::{mpsc, watch};
 use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Rules, Session, SessionId, Step};
 use zeolith_types::{Refusal, Reply, Tid};
 use zeolith_wire::{Encoding, Incoming};
@@ -43,7 +41,7 @@ pub(crate) struct Conversation {
     pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
     iterators: Iterators,
     put_aside: PutAside,
-    pub(crate) slow_loads: JoinSet<SlowLoad>,
+    pub(crate) slow_loads: SlowLoads,
     /// The blob that the client is uploading.
     upload: Option<Upload>,
     /// The blob that is to be sent now; everything else waits behind it.
@@ -76,9 +74,9 @@ impl Conversation {
             published_to: None,
             mailbox: mpsc::unbounded_channel(),
             iterators: Iterators::new(shared.settings.iterators_max),
+            slow_loads: SlowLoads::new(shared.settings.client_queue_max),
             shared,
             put_aside: PutAside::default(),
-            slow_loads: JoinSet::new(),
             upload: None,
             stream: None,
         }

@@ -6,10 +6,10 @@ use crate::{
     undo_filter,
 };
 use bytes::Bytes;
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 use zeolith_core::{BlobRecord, Caller, Read, VoteRequest};
 use zeolith_storage::{
-    ConflictPolicy, Load, Patience, RecordData, RecordIterator, Storage, StorageError, TransactionId,
+    ConflictPolicy, Patience, RecordData, RecordIterator, Storage, StorageError, TransactionId,
     TransactionIterator, UploadedBlob, Voted,
 };
 use zeolith_types::{Oid, RecordInfo, Refusal, Reply, Tid, TransactionInfo, UndoEntry};
@@ -109,20 +109,6 @@ impl Job {
                 Done::Record(caller, id, iterator, next)
             }
         }
-    }
-}
-
-/// A load whose bytes are not in memory; several of one connection can be under way.
-pub(crate) struct SlowLoad {
-    pub(crate) caller: Caller,
-    pub(crate) oid: Oid,
-    pub(crate) result: Result<Load, StorageError>,
-}
-
-impl SlowLoad {
-    /// Loads, however long it takes.
-    pub(crate) fn run(caller: Caller, oid: Oid, before: Tid, storage: &Arc<dyn Storage>) -> Self {
-        Self { caller, oid, result: storage.load_before(oid, before, Patience::Wait) }
     }
 }
 

@@ -24,6 +24,7 @@ mod pipe;
 mod refusals;
 mod server;
 mod settings;
+mod slow_loads;
 mod spool;
 mod status;
 mod undo_filter;

@@ -57,7 +57,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
 
     /// Whether so much waits to go out that no more calls should be served.
     pub(crate) fn is_full(&self) -> bool {
-        self.outgoing.len() - self.written > self.queue_max
+        self.waiting() > self.queue_max
+    }
+
+    /// How many bytes wait to go out.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.outgoing.len() - self.written
     }
 
     /// When a message that has begun will have stood still for `patience`; `None` if none has begun.

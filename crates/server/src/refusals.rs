@@ -31,6 +31,7 @@ pub(crate) fn refusal(error: StorageError) -> Refusal {
         StorageError::Empty(text) | StorageError::PackTime(text) => Refusal::Value(text),
         StorageError::Io { source, .. } => Refusal::Os { errno: source.raw_os_error(), text },
         StorageError::WouldBlock
+        | StorageError::NoRoom { .. }
         | StorageError::Corrupt { .. }
         | StorageError::Poisoned(_)
         | StorageError::Locked(_) => Refusal::Storage(text),

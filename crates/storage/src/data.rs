@@ -60,7 +60,7 @@ impl RecordData {
         match (self, patience) {
             (Self::Memory(data), _) => Ok(data.clone()),
             (Self::Spooled(_), Patience::Now) => Err(StorageError::WouldBlock),
-            (Self::Spooled(spooled), Patience::Wait) => {
+            (Self::Spooled(spooled), Patience::Wait | Patience::WaitUpTo(_)) => {
                 let mut data = vec![0; spooled.len as usize];
                 spooled.read(0, &mut data).map_err(|source| StorageError::Io {
                     what: "reading a record that was put aside in",

@@ -9,6 +9,12 @@ pub enum StorageError {
     /// Ask again on a thread that may wait.
     #[error("the answer is not in memory")]
     WouldBlock,
+    /// The record is larger than the caller allowed by [`Patience::WaitUpTo`](crate::Patience::WaitUpTo).
+    #[error("the record needs room for {room} bytes")]
+    NoRoom {
+        /// To be asked for next, in bytes. A storage that can't tell how long the record is grows it step by step.
+        room: u64,
+    },
     /// No such object, or it does not exist any more.
     #[error("no object {0}")]
     NoObject(Oid),

@@ -44,6 +44,9 @@ pub enum Patience {
     Now,
     /// Wait as long as it takes. Never used on a thread that serves connections.
     Wait,
+    /// Wait, but take memory for no record with more bytes than this: fail with [`StorageError::NoRoom`] instead. A
+    /// storage whose records are in memory anyway may give them.
+    WaitUpTo(u64),
 }
 
 /// The answer to a load, with the state it was computed on.
@@ -128,7 +131,9 @@ pub trait Storage: Send + Sync {
         wanted: &mut dyn FnMut(&UndoEntry) -> bool,
     ) -> Result<Option<Vec<UndoEntry>>>;
 
-    /// What the last `count` transactions changed, oldest first.
+    /// What the last `count` transactions changed, oldest first. A storage that forgets everything when it is closed
+    /// has an entry for [`Tid::ZERO`], without objects, while it is empty: nobody can have missed anything. The
+    /// reference answers so.
     fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>>;
 
     /// What changed after `after`; `None` if that is more than `oids_max` objects or can't be told.

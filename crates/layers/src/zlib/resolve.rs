@@ -1,6 +1,6 @@
 //! Conflict resolution of compressed records: the resolver inside sees them whole.
 
-use super::{compress, decompress};
+use super::{RECORD_SIZE_MAX, compress, decompress};
 use std::sync::Arc;
 use zeolith_storage::{Disagreement, Resolution, ResolveRequest, Resolver};
 
@@ -21,7 +21,8 @@ impl ZlibResolver {
 
 impl Resolver for ZlibResolver {
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
-        let [old, committed, new] = [conflict.old, conflict.committed, conflict.new].map(decompress);
+        let [old, committed, new] = [conflict.old, conflict.committed, conflict.new]
+            .map(|record| decompress(record, RECORD_SIZE_MAX));
         let (old, committed, new) = match (old, committed, new) {
             (Ok(old), Ok(committed), Ok(new)) => (old, committed, new),
             (Err(why), _, _) | (_, Err(why), _) | (_, _, Err(why)) => {

@@ -1,6 +1,6 @@
 //! [`ZlibStorage`]: the storage of `zc.zlibstorage`, on either side of the socket.
 
-use super::{compress, decompress, is_compressed};
+use super::{InflateError, RECORD_SIZE_MAX, compress, decompress, is_compressed};
 use bytes::Bytes;
 use std::{
     ops::{ControlFlow, Range},
@@ -50,7 +50,11 @@ impl ZlibStorage {
                 if patience == Patience::Now && record.len() > QUICK_MAX && is_compressed(&record) {
                     return Err(StorageError::WouldBlock);
                 }
-                whole(oid, &record)
+                let size_max = match patience {
+                    Patience::WaitUpTo(max) => usize::try_from(max).unwrap_or(RECORD_SIZE_MAX),
+                    Patience::Now | Patience::Wait => RECORD_SIZE_MAX,
+                };
+                whole(oid, &record, size_max)
             }
         }
     }
@@ -85,9 +89,14 @@ fn record_in_memory(write: &mut Write) -> Option<&mut Bytes> {
     }
 }
 
-fn whole(oid: Oid, record: &Bytes) -> Result<Bytes> {
-    decompress(record)
-        .map_err(|why| StorageError::Format(format!("the record of {oid} can't be decompressed: {why}")))
+fn whole(oid: Oid, record: &Bytes, size_max: usize) -> Result<Bytes> {
+    decompress(record, size_max.min(RECORD_SIZE_MAX)).map_err(|why| match why {
+        // Only decompressing it to its end would tell how long it is.
+        InflateError::Larger { size_max } if size_max < RECORD_SIZE_MAX => {
+            StorageError::NoRoom { room: size_max.saturating_mul(4) as u64 }
+        }
+        why => StorageError::Format(format!("the record of {oid} can't be decompressed: {why}")),
+    })
 }
 
 impl Storage for ZlibStorage {
@@ -178,13 +187,13 @@ impl Storage for ZlibStorage {
         match self.base.vote(id, writes, policy, patience) {
             Ok(Voted::Conflicts(mut conflicts)) if self.clients_see != ClientsSee::Compressed => {
                 for conflict in &mut conflicts {
-                    conflict.data = whole(conflict.oid, &conflict.data)?;
+                    conflict.data = whole(conflict.oid, &conflict.data, RECORD_SIZE_MAX)?;
                 }
                 Ok(Voted::Conflicts(conflicts))
             }
             // What is told of its class is read from the record.
             Err(StorageError::Conflict(mut conflict)) => {
-                conflict.data = decompress(&conflict.data).unwrap_or(conflict.data);
+                conflict.data = decompress(&conflict.data, RECORD_SIZE_MAX).unwrap_or(conflict.data);
                 Err(StorageError::Conflict(conflict))
             }
             voted => voted,
@@ -249,7 +258,7 @@ struct WholeRecords(Box<dyn RecordIterator>);
 impl RecordIterator for WholeRecords {
     fn next_record(&mut self) -> Result<Option<RecordInfo>> {
         let Some(mut record) = self.0.next_record()? else { return Ok(None) };
-        record.data = record.data.map(|data| whole(record.oid, &data)).transpose()?;
+        record.data = record.data.map(|data| whole(record.oid, &data, RECORD_SIZE_MAX)).transpose()?;
         Ok(Some(record))
     }
 }

@@ -4,12 +4,12 @@ use super::Conversation;
 use crate::{
     ended::Ended,
     host::Host,
-    jobs::{Job, SlowLoad, read},
+    jobs::{Job, read},
     log,
     refusals::refusal,
+    slow_loads::{Finished, Loaded},
     status::status,
 };
-use std::sync::Arc;
 use zeolith_core::{Answer, Caller, Read, load_reply};
 use zeolith_storage::{Patience, StorageError};
 use zeolith_types::{Oid, Outcome, Reply, Tid};
@@ -20,17 +20,33 @@ impl Conversation {
         let Some(host) = &self.host else { return Ok(()) };
         match host.storage.load_before(oid, before, Patience::Now) {
             Err(StorageError::WouldBlock) => {
-                let storage = Arc::clone(&host.storage);
-                self.slow_loads.spawn_blocking(move || SlowLoad::run(to, oid, before, &storage));
+                self.slow_loads.begin(to, oid, before, &host.storage);
                 Ok(())
             }
-            result => self.loaded(SlowLoad { caller: to, oid, result }, out),
+            result => self.loaded(Loaded { caller: to, oid, result }, out),
+        }
+    }
+
+    /// Takes what a thread of the pool has brought back.
+    pub(crate) fn load_finished(&mut self, finished: Finished, out: &mut Vec<u8>) -> Result<(), Ended> {
+        match self.slow_loads.settle(finished) {
+            Some(loaded) => self.loaded(loaded, out),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on with the loads that need room, `waiting` bytes being on their way to the client.
+    pub(crate) fn go_on_loading(&mut self, waiting: usize) {
+        if self.slow_loads.are_any_parked()
+            && let Some(host) = &self.host
+        {
+            self.slow_loads.go_on(waiting, &host.storage);
         }
     }
 
     /// Answers a load, early or late.
-    pub(crate) fn loaded(&mut self, loaded: SlowLoad, out: &mut Vec<u8>) -> Result<(), Ended> {
-        let SlowLoad { caller: to, oid, result } = loaded;
+    fn loaded(&mut self, loaded: Loaded, out: &mut Vec<u8>) -> Result<(), Ended> {
+        let Loaded { caller: to, oid, result } = loaded;
         let mut load = match result {
             Ok(load) => load,
             Err(error) => return self.answer(Answer { to, result: Err(refusal(error)) }, out),

@@ -107,10 +107,15 @@ impl Connection {
         )
     }
 
+    /// Loads stay where they are while the client does not read.
+    fn next_answer(&self) -> Option<usize> {
+        self.answers.iter().position(|done| !self.is_full() || !matches!(done, Done::Load(_)))
+    }
+
     /// All that `select!` could choose from.
     fn ready(&self, published: Tid) -> Vec<Ready> {
         let mut ready = Vec::new();
-        if !self.answers.is_empty() {
+        if self.next_answer().is_some() {
             ready.push(Ready::Answer);
         }
         if self.is_busy {
@@ -204,7 +209,7 @@ impl Server {
                     self.take_mail(connection, mail, context)?;
                 }
             }
-            Ready::Answer => match connection.answers.pop_front() {
+            Ready::Answer => match connection.next_answer().and_then(|at| connection.answers.remove(at)) {
                 Some(Done::Load(load)) => {
                     connection.slow_loads -= 1;
                     self.loaded(connection, load, context)?;
