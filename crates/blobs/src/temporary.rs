@@ -67,6 +67,7 @@ pub(crate) struct Upload {
     file: File,
     temporary: TemporaryFile,
     path: PathBuf,
+    size: u64,
     unsynced: usize,
 }
 
@@ -79,7 +80,7 @@ impl Upload {
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
                 Ok(file) => {
                     let temporary = TemporaryFile::new(path.clone());
-                    return Ok(Self { temporary, file, path, unsynced: 0 });
+                    return Ok(Self { temporary, file, path, size: 0, unsynced: 0 });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io_at("making", &path)(error)),
@@ -91,6 +92,7 @@ impl Upload {
 impl BlobUpload for Upload {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes).map_err(io_at("writing", &self.path))?;
+        self.size += bytes.len() as u64;
         self.unsynced += bytes.len();
         if self.unsynced < SYNC_EVERY {
             return Ok(());
@@ -101,7 +103,7 @@ impl BlobUpload for Upload {
 
     fn finish(self: Box<Self>) -> Result<UploadedBlob> {
         self.file.sync_all().map_err(io_at("syncing", &self.path))?;
-        Ok(UploadedBlob::new(self.temporary))
+        Ok(UploadedBlob::new(self.temporary, self.size))
     }
 }
 
@@ -123,7 +125,7 @@ pub(crate) fn take_shared(directory: &BlobDirectory, oid: Oid, name: &str) -> Re
     }
     let temporary = TemporaryFile::new(path.clone());
     file.sync_all().map_err(io_at("syncing", &path))?;
-    Ok(UploadedBlob::new(temporary))
+    Ok(UploadedBlob::new(temporary, opened.len()))
 }
 
 /// Whether a name that a client gives is that of a file which clients make: without a path, and ending in

@@ -180,7 +180,7 @@ fn an_upload_of_another_storage_is_refused() {
     struct Foreign;
     let site = Site::new();
     let (storage, _) = site.open();
-    let foreign = zeolith_storage::UploadedBlob::new(Foreign);
+    let foreign = zeolith_storage::UploadedBlob::new(Foreign, 0);
     let refused = site.vote(&storage, vec![store_blob(1, Tid::ZERO, foreign)]);
     assert!(matches!(refused, Err(StorageError::Format(_))), "{refused:?}");
     let plain = site.inner.vote(

@@ -22,8 +22,10 @@ pub(crate) struct Transaction {
     first_in_memory: usize,
     /// What vote must answer because of something that the client said before.
     pub(crate) doom: Option<Refusal>,
-    /// A blob is being uploaded for it.
-    pub(crate) is_uploading: bool,
+    /// Bytes of the blob that is being uploaded for it, as far as they have come.
+    pub(crate) uploading: Option<u64>,
+    /// Bytes of all other blobs.
+    blobs: u64,
     /// How far it is.
     pub(crate) phase: Phase,
 }
@@ -37,6 +39,17 @@ pub(crate) enum Pushed {
     MemoryFull(Vec<Bytes>),
     /// The transaction has become too large: what it wanted is forgotten, and its vote will say so.
     TooLarge,
+}
+
+/// What becomes of a piece of a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uploaded {
+    /// It is part of the blob.
+    Kept,
+    /// With it the transaction has become too large, and its vote will say so.
+    TooLarge,
+    /// The transaction can't succeed, so nobody needs it.
+    Doomed,
 }
 
 /// How far a transaction is. Locks are held from `Voting` on.
@@ -92,7 +105,8 @@ impl Transaction {
             in_memory: 0,
             first_in_memory: 0,
             doom: None,
-            is_uploading: false,
+            uploading: None,
+            blobs: 0,
             phase: Phase::Collecting,
         }
     }
@@ -105,15 +119,36 @@ impl Transaction {
         let len = record(&write).map_or(0, RecordData::len);
         self.size += len;
         self.in_memory += len;
+        if let Write::StoreBlob { blob, .. } = &write {
+            self.blobs = self.blobs.saturating_add(blob.size());
+        }
         self.writes.writes.push(write);
-        if self.size + self.writes.writes.len() as u64 * WRITE_SIZE > rules.transaction_size_max {
-            self.give_up(too_large(rules.transaction_size_max));
+        if self.gives_up_if_too_large(rules) {
             return Pushed::TooLarge;
         }
         if self.in_memory > rules.transaction_memory_max {
             return Pushed::MemoryFull(self.records_in_memory());
         }
         Pushed::Kept
+    }
+
+    /// A piece of a blob comes; whether the transaction takes it.
+    pub(crate) fn upload(&mut self, len: u64, rules: &Rules) -> Uploaded {
+        if self.doom.is_some() {
+            return Uploaded::Doomed;
+        }
+        self.uploading = self.uploading.map(|size| size.saturating_add(len));
+        if self.gives_up_if_too_large(rules) { Uploaded::TooLarge } else { Uploaded::Kept }
+    }
+
+    fn gives_up_if_too_large(&mut self, rules: &Rules) -> bool {
+        let writes = self.size + self.writes.writes.len() as u64 * WRITE_SIZE;
+        let blobs = self.blobs.saturating_add(self.uploading.unwrap_or(0));
+        let is_too_large = writes.saturating_add(blobs) > rules.transaction_size_max;
+        if is_too_large {
+            self.give_up(too_large(rules.transaction_size_max));
+        }
+        is_too_large
     }
 
     fn records_in_memory(&self) -> Vec<Bytes> {
@@ -203,6 +238,7 @@ const WRITE_SIZE: u64 = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zeolith_storage::UploadedBlob;
 
     const RULES: Rules =
         Rules { collects_conflicts: false, transaction_memory_max: 100, transaction_size_max: 10_000 };
@@ -266,6 +302,25 @@ mod tests {
         assert!(matches!(&transaction.doom, Some(Refusal::Storage(why)) if why.contains("10000 bytes")));
         assert_eq!(transaction.push(check(51), &RULES), Pushed::Kept);
         assert!(transaction.writes.writes.is_empty());
+    }
+
+    #[test]
+    fn blobs_count_from_their_first_byte_to_the_end_of_the_transaction() {
+        let blob = |size| Write::StoreBlob {
+            oid: Oid::new(1),
+            serial: Tid::ZERO,
+            data: "".into(),
+            blob: UploadedBlob::new((), size),
+        };
+        let mut transaction = transaction(vec![blob(5_000)]);
+        transaction.uploading = Some(0);
+        assert_eq!(transaction.upload(4_800, &RULES), Uploaded::Kept);
+        assert_eq!(transaction.upload(1, &RULES), Uploaded::TooLarge);
+        assert!(transaction.writes.writes.is_empty());
+        assert!(matches!(&transaction.doom, Some(Refusal::Storage(why)) if why.contains("10000 bytes")));
+        assert_eq!(transaction.upload(1, &RULES), Uploaded::Doomed);
+        let mut shared = super::tests::transaction(vec![blob(5_000)]);
+        assert_eq!(shared.push(blob(u64::MAX), &RULES), Pushed::TooLarge);
     }
 
     #[test]

@@ -341,7 +341,7 @@ fn an_upload_becomes_a_write_of_its_transaction() {
     let Step::Blob(to, BlobStep::End(record)) = upload_ends(&mut session, 7, 3) else {
         panic!("the upload does not end");
     };
-    let blob = UploadedBlob::new("content");
+    let blob = UploadedBlob::new("content", 7);
     let step = session.blob_uploaded(to, record, Ok(blob.clone()));
     assert!(matches!(step, Step::Done));
     assert!(matches!(call(&mut session, 1, Request::Vote { id: Value::Int(7) }), Step::Lock(_)));

@@ -208,11 +208,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Waits until the socket has taken everything. Mail is read meanwhile, since a transaction of this
     /// connection can time out, and others wait for what it holds.
+    ///
+    /// Who takes nothing at all is let go after as long as any other that does not read.
     async fn drain(&mut self, behind: &mut Vec<u8>) -> Result<(), Ended> {
+        let patience = self.conversation.shared.settings.frame_timeout;
         loop {
+            let stuck_at = self.pipe.undrained_at(patience);
             let mail = tokio::select! {
+                biased;
                 drained = self.pipe.drain() => return drained.map_err(Ended::Socket),
                 mail = self.conversation.mailbox.1.recv() => mail.ok_or(Ended::ByPeer)?,
+                () = sleep_until(stuck_at) => {
+                    // Something may have been taken since.
+                    if self.pipe.undrained_at(patience) <= Instant::now() {
+                        return Err(Ended::Silence(Awaited::Reader));
+                    }
+                    continue;
+                }
             };
             let mut next = self.conversation.mail(mail, behind)?;
             while let Some(job) = next {

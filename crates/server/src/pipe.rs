@@ -79,6 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         Some(*self.stuck_since.get_or_insert_with(Instant::now) + patience)
     }
 
+    /// The same while everything must go out before anything else is said, however little waits.
+    pub(crate) fn undrained_at(&mut self, patience: Duration) -> Instant {
+        *self.stuck_since.get_or_insert_with(Instant::now) + patience
+    }
+
     /// Waits until the socket has given or taken something. Safe to cancel.
     pub(crate) async fn progress(&mut self) -> io::Result<Progress> {
         poll_fn(|context| self.poll_progress(context)).await
@@ -121,6 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
                 self.written = 0;
             }
         }
+        self.stuck_since = None;
         self.outgoing.clear();
         self.outgoing.shrink_to(KEPT_CAPACITY);
         self.written = 0;

@@ -52,18 +52,27 @@ pub trait BlobUpload: Send {
 /// The whole content of a blob, durable, on its way into a transaction. Only the storage that took the upload
 /// knows what is in it; a storage that wraps another one hands it on.
 #[derive(Clone)]
-pub struct UploadedBlob(Arc<dyn Any + Send + Sync>);
+pub struct UploadedBlob {
+    content: Arc<dyn Any + Send + Sync>,
+    size: u64,
+}
 
 impl UploadedBlob {
-    /// Wraps what a storage needs to find the content again. Its `Drop` cleans up.
-    pub fn new(content: impl Any + Send + Sync) -> Self {
-        Self(Arc::new(content))
+    /// Wraps what a storage needs to find the content of `size` bytes again. Its `Drop` cleans up.
+    pub fn new(content: impl Any + Send + Sync, size: u64) -> Self {
+        Self { content: Arc::new(content), size }
+    }
+
+    /// How many bytes the blob has.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
     }
 
     /// What the storage had wrapped, if it is of this type.
     #[must_use]
     pub fn content<T: Any>(&self) -> Option<&T> {
-        self.0.downcast_ref()
+        self.content.downcast_ref()
     }
 }
 
@@ -76,7 +85,7 @@ impl fmt::Debug for UploadedBlob {
 /// Two handles are equal if they are of the same upload.
 impl PartialEq for UploadedBlob {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.content, &other.content)
     }
 }
 

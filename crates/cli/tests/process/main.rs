@@ -1,6 +1,8 @@
 //! The built commands as an operator sees them: texts, exit codes, signals, files.
 
 #[cfg(test)]
+mod blob_limits;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod limits;

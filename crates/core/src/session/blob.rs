@@ -3,8 +3,12 @@
 //! The bytes themselves pass by: the shell takes them to the storage.
 
 use super::Session;
-use crate::session::step::{Caller, Step};
+use crate::{
+    session::step::{Caller, Step},
+    transaction::Uploaded,
+};
 use bytes::Bytes;
+use std::sync::atomic::Ordering::Relaxed;
 use zeolith_storage::{UploadedBlob, Write};
 use zeolith_types::{Oid, Refusal, Tid, Value};
 
@@ -15,6 +19,8 @@ pub enum BlobStep {
     Begin,
     /// Add these bytes to it.
     Append(Bytes),
+    /// Let go what has come of it: its transaction can't succeed.
+    Discard,
     /// End it, then [`Session::blob_uploaded`].
     End(BlobRecord),
     /// Take over the file of this name, which the client has put into the directory that it shares with the
@@ -39,28 +45,37 @@ impl Session {
             Ok(open) => open,
             Err(refusal) => return to.refuse(refusal),
         };
-        if open.is_uploading {
+        if open.uploading.is_some() {
             return to.refuse(Refusal::Assertion("another blob is being uploaded".to_owned()));
         }
-        open.is_uploading = true;
+        open.uploading = Some(0);
         Step::Blob(to, BlobStep::Begin)
     }
 
     pub(super) fn append_to_blob(&mut self, to: Caller, chunk: Bytes) -> Step {
-        match self.collecting_any() {
-            Ok(open) if open.is_uploading => Step::Blob(to, BlobStep::Append(chunk)),
-            Ok(_) => to.refuse(no_upload()),
-            Err(refusal) => to.refuse(refusal),
+        let rules = self.rules;
+        let uploaded = match self.collecting_any() {
+            Ok(open) if open.uploading.is_some() => open.upload(chunk.len() as u64, &rules),
+            Ok(_) => return to.refuse(no_upload()),
+            Err(refusal) => return to.refuse(refusal),
+        };
+        match uploaded {
+            Uploaded::Kept => return Step::Blob(to, BlobStep::Append(chunk)),
+            Uploaded::TooLarge => {
+                self.counters.transactions_too_large.fetch_add(1, Relaxed);
+            }
+            Uploaded::Doomed => {}
         }
+        Step::Blob(to, BlobStep::Discard)
     }
 
     pub(super) fn end_blob(&mut self, to: Caller, given: &Value, record: BlobRecord) -> Step {
         match self.collecting(given) {
-            Ok(open) if open.is_uploading => {
-                open.is_uploading = false;
-                Step::Blob(to, BlobStep::End(record))
-            }
-            Ok(_) => to.refuse(no_upload()),
+            Ok(open) => match (open.uploading.take(), &open.doom) {
+                (Some(_), None) => Step::Blob(to, BlobStep::End(record)),
+                (Some(_), Some(_)) => Step::Blob(to, BlobStep::Discard),
+                (None, _) => to.refuse(no_upload()),
+            },
             Err(refusal) => to.refuse(refusal),
         }
     }

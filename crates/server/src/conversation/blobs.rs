@@ -68,6 +68,7 @@ impl Conversation {
                     self.upload = Some(upload);
                 }
             }
+            BlobStep::Discard => self.upload = None,
             BlobStep::End(record) => {
                 let upload = self.upload.take().unwrap_or_default();
                 return Ok(Some(Job::EndBlob(to, record, upload)));
