@@ -40,6 +40,7 @@ pub(crate) fn load(
     let mut input = BufReader::with_capacity(BUFFER_SIZE, Stream { file, position: 0 });
     let (index, end) = saved_index::read(&mut input).map_err(|Unreadable(why)| why)?;
     let last_tid = check(&index, end, data, file_size)?;
+    check_tids(end, last_tid, data).map_err(|error| error.to_string())??;
     Ok(Some(Trusted { index, end, last_tid }))
 }
 
@@ -74,6 +75,22 @@ fn check(index: &Index, end: u64, data: &DataFile, file_size: u64) -> std::resul
         }
     }
     last_tid.ok_or_else(|| "there is no transaction before its end".into())
+}
+
+/// Looks whether tids fall near `end`. An index does not tell the largest, and Python's may have been saved there.
+fn check_tids(end: u64, last_tid: Tid, data: &DataFile) -> Result<std::result::Result<(), String>> {
+    let mut position = end;
+    for _ in 0..TRANSACTIONS_COMPARED {
+        if position <= FIRST_TRANSACTION {
+            break;
+        }
+        position = data.transaction_before(position, Patience::Wait)?;
+        let tid = data.transaction(position, end, Patience::Wait)?.tid;
+        if tid > last_tid {
+            return Ok(Err(format!("the transaction at {position} has {tid}, the last one only {last_tid}")));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Compares the first records of a transaction with the index, and tells how many.
@@ -159,6 +176,8 @@ impl Write for Stream {
 
 /// Below this a scan is as quick, and Python does not trust it either.
 const COVERED_MIN: u64 = 100;
+/// So many transactions before the end are compared with the last.
+const TRANSACTIONS_COMPARED: usize = 16;
 /// So many records at most are compared with the index before it is trusted.
 const RECORDS_CHECKED: u64 = 5;
 const BUFFER_SIZE: usize = 64 << 10;

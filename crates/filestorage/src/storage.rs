@@ -65,6 +65,15 @@ pub(crate) struct State {
     pub(crate) generation: u64,
 }
 
+impl State {
+    /// Whether the newest transaction is the one at the end: a file whose tids fall somewhere may end below the tid
+    /// that the next one must be above.
+    fn ends_with_its_last_tid(&self) -> Result<bool> {
+        let start = self.file.transaction_before(self.end, Patience::Wait)?;
+        Ok(self.file.transaction(start, self.end, Patience::Wait)?.tid == self.tid)
+    }
+}
+
 /// What opening has found.
 pub(crate) struct Parts {
     pub(crate) file: Arc<DataFile>,
@@ -122,6 +131,10 @@ impl FileStorage {
     pub(crate) fn save_index(&self, saved_to: &mut u64, growth: u64) -> Result<()> {
         let state = self.state.load_full();
         if state.end < *saved_to + growth || state.end == FIRST_TRANSACTION {
+            return Ok(());
+        }
+        if !state.ends_with_its_last_tid()? {
+            // Whoever opened with this index would believe the tid at its end, and give those above it once more.
             return Ok(());
         }
         let entries = state.entries();

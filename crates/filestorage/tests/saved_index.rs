@@ -5,8 +5,8 @@ mod support;
 
 use support::{Folder, set, store};
 use zeolith_filestorage::IndexUse;
-use zeolith_storage::Storage;
-use zeolith_types::Tid;
+use zeolith_storage::{Found, Patience, Storage, StorageError};
+use zeolith_types::{Oid, Tid};
 
 #[test]
 fn an_older_index_saves_the_scan_of_what_it_covers() {
@@ -126,4 +126,59 @@ fn a_checkpoint_beside_commits_is_always_true() {
     assert_eq!((report.objects, report.last_tid), (3000 + 59 * 20, last));
     assert_eq!(database.current(4).unwrap(), [59; 9000]);
     assert_eq!(database.current(10_020).unwrap(), [9; 3000]);
+}
+
+/// The file as a clock leaves it that was set back between two transactions.
+fn with_a_later_tid_before_the_last(folder: &Folder) -> Tid {
+    let (database, _) = folder.open();
+    let first = database.commit(vec![store(1, Tid::ZERO, &[1; 200])]);
+    let second = database.commit(vec![store(2, Tid::ZERO, &[2; 200])]);
+    database.storage.close().unwrap();
+    drop(database);
+    let later = Tid::new(second.get() + 1_000_000);
+    let mut bytes = folder.bytes();
+    for at in 0..bytes.len() - 8 {
+        if bytes[at..at + 8] == first.to_bytes() {
+            bytes[at..at + 8].copy_from_slice(&later.to_bytes());
+        }
+    }
+    std::fs::write(folder.path(), &bytes).unwrap();
+    later
+}
+
+#[test]
+fn where_tids_fall_the_largest_is_the_last_with_an_index_and_without() {
+    let folder = Folder::new();
+    let later = with_a_later_tid_before_the_last(&folder);
+    // This index says nothing of tids, so it fits, as one that Python has saved would.
+    let (database, report) = folder.open();
+    let IndexUse::Ignored { why } = report.index else { panic!("{:?}", report.index) };
+    assert!(why.contains(&later.to_string()), "{why}");
+    assert_eq!(database.storage.last_transaction(), later);
+    drop(database);
+    folder.drop_index();
+    let (database, report) = folder.open();
+    assert_eq!((report.last_tid, report.index), (later, IndexUse::Missing));
+    database.storage.close().unwrap();
+    drop(database);
+    assert!(!folder.file("Data.fs.index").exists(), "an index would end with a tid that is too small");
+
+    let (database, _) = folder.open();
+    let third = database.commit(vec![store(3, Tid::ZERO, &[3; 200])]);
+    assert!(third > later, "{third} has been given already");
+    database.storage.close().unwrap();
+    drop(database);
+    let (database, report) = folder.open();
+    assert!(matches!(report.index, IndexUse::Used { .. }), "{:?}", report.index);
+    assert_eq!(database.storage.last_transaction(), third);
+}
+
+#[test]
+fn a_record_without_room_for_it_is_not_read() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    database.commit(vec![store(1, Tid::ZERO, &[1; 5_000])]);
+    let load = |room| database.storage.load_before(Oid::new(1), Tid::MAX, Patience::WaitUpTo(room));
+    assert!(matches!(load(4_999), Err(StorageError::NoRoom { room: 5_000 })));
+    assert!(matches!(load(5_000).unwrap().found, Found::Revision(revision) if revision.data.len() == 5_000));
 }
