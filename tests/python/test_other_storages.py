@@ -231,6 +231,38 @@ def test_a_demostorage_answers_as_pythons(tmp_path, conf, encoding):
     assert len(said) > 60
 
 
+IN_MEMORY = {"mapping": MAPPING, "demo": section("demostorage"), "file": filestorage("Data.fs")}
+
+
+@pytest.mark.parametrize(
+    ("conf", "needs_base", "encoding"),
+    [
+        *((conf, False, encoding) for conf, encoding in zip(IN_MEMORY.values(), [b"Z", b"M", b"Z"], strict=True)),
+        (section("demostorage", filestorage("Changes.fs", "changes")), False, b"M"),
+        (WITH_BASE["changes in memory"], True, b"Z"),
+    ],
+    ids=[*IN_MEMORY, "demo in a file", "demo over a base"],
+)
+def test_a_client_that_was_away_is_told_what_pythons_server_tells(tmp_path, conf, needs_base, encoding):
+    def script(actor, base):
+        def changes(after):
+            told = actor.peer.call("getInvalidations", after)
+            actor.said.append((actor.plain(after), told and (actor.plain(told[0]), sorted(told[1]))))
+
+        # Of what changed in the base before its last transaction ours tells, and Python's does not.
+        tids = [z64, *base[-1:]]
+        for number in range(3):
+            for tid in tids:
+                changes(tid)
+            tids.append(actor.commit("%d" % number, ("storea", p64(7), tids[-1] if number else z64, record()),
+                                     ("storea", p64(80 + number), z64, record())))
+        for tid in tids:
+            changes(tid)
+
+    said = play_on_both(tmp_path, conf, encoding, script, needs_base=needs_base)
+    assert len(said) > 10
+
+
 @pytest.mark.parametrize(
     ("conf", "encoding"),
     [(MAPPING, b"Z"), (section("demostorage"), b"M"), (IMPORT + section("zlibstorage", MAPPING), b"Z")],

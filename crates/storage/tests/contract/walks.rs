@@ -88,7 +88,8 @@ pub fn changes_are_told_up_to_a_bound(subject: &Subject) {
 
 /// With the objects of each, each once.
 pub fn the_last_changes_come_oldest_first(subject: &Subject) {
-    assert!(subject.storage.last_changes(3).unwrap().is_empty());
+    let before_all = subject.storage.last_changes(3).unwrap();
+    assert!(before_all.is_empty() || before_all == [(Tid::ZERO, vec![])], "{before_all:?}");
     let first = subject.commit(vec![store(1, Tid::ZERO, "a")]);
     let second = subject.commit(vec![store(2, Tid::ZERO, "b"), store(2, Tid::ZERO, "bb")]);
     let third = subject.commit(vec![store(1, first, "c")]);
