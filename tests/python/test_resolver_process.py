@@ -1,4 +1,5 @@
 """Conflicts of an application's own classes: merged as in Python's server, and safe from what the classes do."""
+import base64
 import concurrent.futures
 import contextlib
 import os
@@ -16,7 +17,7 @@ from BTrees.Length import Length
 from servers import wait_until
 from ZODB.Connection import TransactionMetaData
 from ZODB.ConflictResolution import tryToResolveConflict
-from ZODB.POSException import ConflictError
+from ZODB.POSException import ConflictError, UndoError
 from ZODB.utils import p64, u64, z64
 
 pytestmark = pytest.mark.quick
@@ -335,6 +336,37 @@ def test_conflicts_are_counted_by_class_and_by_what_became_of_them(site, msgpack
     committed, read = raised.value.serials
     logged(server, "conflict on site_classes.Mute 0x%02x: committed %s, read %s" % (
         u64(raised.value.oid), "0x" + committed.hex(), "0x" + read.hex()))
+
+
+@OURS
+def test_an_undo_that_can_not_be_merged_is_counted(site):
+    client, _ = site()
+    collision = Collision(client, site_classes.Mute, {}, {"a": 1}, {"b": 2})
+    current = client.load(collision.oid)[1]
+    commit(client, (collision.oid, current, collision.new))
+    undone = next(entry["id"] for entry in client.undoLog(0, 9) if entry["id"] == base64.b64encode(current))
+    for _ in range(2):
+        meta = TransactionMetaData()
+        client.tpc_begin(meta)
+        client.undo(undone, meta)
+        with pytest.raises(UndoError):
+            client.tpc_vote(meta)
+        client.tpc_abort(meta)
+    assert client.server_status()["conflicts_by_class"] == {"site_classes.Mute": {"refused": 2}}
+
+
+@pytest.mark.parametrize("kind", ["zlibstorage", "serverzlibstorage"])
+def test_the_process_sees_compressed_records_whole(site, kind):
+    client, _ = site(storage="%%import zc.zlibstorage\n<%s>\n%s\n</%s>" % (
+        kind, servers.filestorage("Data.fs"), kind))
+    if kind == "serverzlibstorage":
+        from zc.zlibstorage import ZlibStorage
+
+        client = ZlibStorage(client)
+    ballast = "compresses well " * 50
+    states = [{"value": value, "ballast": ballast} for value in (1, 4, 6)]
+    merged = collide(client, site_classes.Counter, *states)
+    assert merged == three_way.shape(three_way.record(site_classes.Counter, {"value": 9, "ballast": ballast}))
 
 
 @OURS

@@ -24,7 +24,7 @@ impl Resolver for SiteResolver {
             resolution = process.resolve(conflict);
             settled = Settled::ByProcess;
         }
-        let class = class_name(conflict.new).map(|(module, name)| format!("{module}.{name}"));
+        let class = class_of(conflict);
         let ResolveRequest { oid, committed_tid, read_tid, .. } = conflict;
         let why = match &resolution {
             Resolution::Resolved(_) => {
@@ -42,6 +42,14 @@ impl Resolver for SiteResolver {
         );
         resolution
     }
+
+    fn undo_failed(&self, conflict: &ResolveRequest<'_>) {
+        self.counts.count(class_of(conflict).as_deref(), Settled::NotAtAll);
+    }
+}
+
+fn class_of(conflict: &ResolveRequest<'_>) -> Option<String> {
+    class_name(conflict.new).map(|(module, name)| format!("{module}.{name}"))
 }
 
 /// As in ZODB.

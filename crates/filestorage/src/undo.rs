@@ -159,19 +159,22 @@ impl Voter<'_> {
         let Some(data_before) = self.data_at(oid, before)? else {
             return Ok(Reversal::Failed("_loadBack() failed for %s"));
         };
-        let merged = match self.may_resolve()? {
-            true => self.resolve(&ResolveRequest {
+        if self.may_resolve()? {
+            let conflict = ResolveRequest {
                 oid,
                 committed_tid: self.current(oid)?.map_or(tid, |record| record.header.tid),
                 read_tid: tid,
                 old: &undone,
                 committed: &current,
                 new: &data_before,
-            }),
-            false => None,
-        };
-        let why = "Some data were modified by a later transaction";
-        Ok(merged.map_or(Reversal::Failed(why), |data| Reversal::Merged(data.into())))
+            };
+            match (self.resolve(&conflict), self.resolver) {
+                (Some(merged), _) => return Ok(Reversal::Merged(merged.into())),
+                (None, Some(resolver)) => resolver.undo_failed(&conflict),
+                (None, None) => {}
+            }
+        }
+        Ok(Reversal::Failed("Some data were modified by a later transaction"))
     }
 
     /// Where the record at `position` points for its data, or its data.

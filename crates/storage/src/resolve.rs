@@ -61,6 +61,10 @@ pub struct BTreesConflict {
 pub trait Resolver: fmt::Debug + Send + Sync {
     /// Looks at a conflict.
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution;
+
+    /// An undo fails because this conflict has not been resolved. That of a commit is told by its vote, with the class
+    /// of the object; what a failed undo tells does not have it.
+    fn undo_failed(&self, _conflict: &ResolveRequest<'_>) {}
 }
 
 /// As the reference prints it.

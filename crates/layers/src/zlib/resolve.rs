@@ -20,6 +20,13 @@ impl ZlibResolver {
 }
 
 impl Resolver for ZlibResolver {
+    fn undo_failed(&self, conflict: &ResolveRequest<'_>) {
+        // One that is damaged tells its class to nobody.
+        if let Ok(new) = decompress(conflict.new, RECORD_SIZE_MAX) {
+            self.inner.undo_failed(&ResolveRequest { new: &new, ..*conflict });
+        }
+    }
+
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
         let [old, committed, new] = [conflict.old, conflict.committed, conflict.new]
             .map(|record| decompress(record, RECORD_SIZE_MAX));
