@@ -7,6 +7,7 @@ import base64
 import io
 import itertools
 import os
+import pathlib
 import shutil
 import sys
 import zlib
@@ -261,6 +262,45 @@ def test_a_client_that_was_away_is_told_what_pythons_server_tells(tmp_path, conf
 
     said = play_on_both(tmp_path, conf, encoding, script, needs_base=needs_base)
     assert len(said) > 10
+
+
+@pytest.mark.parametrize("kind", ["zlibstorage", "serverzlibstorage"])
+def test_blobs_are_kept_as_they_are_beside_compressed_records(tmp_path, serve, connect, closing, kind):
+    inner = section("filestorage", "path Data.fs", "blob-dir blobs")
+    server = serve(storage=IMPORT + section(kind, inner))
+
+    def database(name):
+        client = connect(server, blob_dir=str(tmp_path / name), server_sync=True)
+        if kind == "serverzlibstorage":
+            from zc.zlibstorage import ZlibStorage
+
+            client = ZlibStorage(client)
+        database = ZODB.DB(client)
+        closing.callback(database.close)
+        return database
+
+    one, other = database("one"), database("other")
+    text = b"it would compress well " * 1000
+    with one.transaction() as connection:
+        root = connection.root()
+        root["x" * 100] = Blob(text)
+    with one.transaction() as connection:
+        with connection.root()["x" * 100].open("w") as blob:
+            blob.write(b"changed")
+    with other.transaction() as connection:
+        with connection.root()["x" * 100].open() as blob:
+            assert blob.read() == b"changed"
+    other.undo(other.undoLog(0, 1)[0]["id"])
+    transaction.commit()
+    with one.transaction() as connection:
+        with connection.root()["x" * 100].open() as blob:
+            assert blob.read() == text
+    files = [path for path in (pathlib.Path(server.directory) / "blobs").rglob("*.blob")]
+    assert sorted(path.read_bytes() for path in files) == sorted([text, b"changed", text])
+    assert b"x" * 100 not in (pathlib.Path(server.directory) / "Data.fs").read_bytes()
+    one.pack()
+    files = [path for path in (pathlib.Path(server.directory) / "blobs").rglob("*.blob")]
+    assert [path.read_bytes() for path in files] == [text]
 
 
 @pytest.mark.parametrize(
