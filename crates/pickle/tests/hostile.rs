@@ -44,6 +44,8 @@ fn constructors_make_plain_values_and_nothing_else() {
     assert_eq!(request(&b"cbuiltins\nfrozenset\n]K\x01a\x85R."[..]), Ok(set));
     let binary = Value::Bytes(Bytes::from_static(b"x"));
     assert_eq!(request(&b"czodbpickle\nbinary\nC\x01x\x85R."[..]), Ok(binary));
+    let dict = Value::Dict(vec![(Value::Str("a".into()), Value::Int(1))]);
+    assert_eq!(request(&b"cbuiltins\ndict\n(X\x01\0\0\0aK\x01\x86t\x85R."[..]), Ok(dict));
     let prefix = Value::UndoPrefix(vec!["a".into()]);
     let old_style = b"ccopy_reg\n_reconstructor\n(cZopeUndo.Prefix\nPrefix\nc__builtin__\nobject\nNtR}S'path'\n]S'a'\nasb.";
     assert_eq!(request(&old_style[..]), Ok(prefix));
@@ -53,6 +55,8 @@ fn constructors_make_plain_values_and_nothing_else() {
         b"cbuiltins\nbytes\nJ\xff\xff\xff\x7f\x85R.",
         b"cbuiltins\nobject\n)R.",
         b"cbuiltins\nset\nNR.",
+        b"cbuiltins\ndict\n((K\x01tt\x85R.",
+        b"cbuiltins\ndict\n(K\x01t\x85R.",
         b"NNR.",
         b"cZopeUndo.Prefix\nPrefix\n)\x81.",
         b"cZopeUndo.Prefix\nPrefix\n)\x81}b.",

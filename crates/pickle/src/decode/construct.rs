@@ -75,6 +75,18 @@ impl Machine<'_> {
                 self.copies = self.copies.saturating_add(pairs.len());
                 Node::Dict(pairs.clone())
             }
+            // So a subclass of dict can spell itself, in the extension of a transaction.
+            (Global::Dict, Node::List(items) | Node::Tuple(items)) => {
+                self.copies = self.copies.saturating_add(items.len());
+                let pairs = items.iter().map(|item| match &self.nodes[*item as usize] {
+                    Node::Tuple(pair) | Node::List(pair) => match pair.as_slice() {
+                        [key, value] => Some((*key, *value)),
+                        _ => None,
+                    },
+                    _ => None,
+                });
+                Node::Dict(pairs.collect::<Option<_>>().ok_or_else(|| refused("these pairs"))?)
+            }
             (Global::Bytes | Global::Bytearray, Node::Bytes(range)) => Node::Bytes(range.clone()),
             (Global::Bytes | Global::Bytearray, Node::OwnedBytes(bytes)) => Node::OwnedBytes(bytes.clone()),
             (Global::Str, Node::Text(range)) => Node::Text(range.clone()),
