@@ -71,7 +71,7 @@ fn publication(criterion: &mut Criterion) {
             tid += 1;
             let through = Tid::new(tid);
             let oids = [Oid::new(1), Oid::new(2)].into();
-            log.append(Publication { tid: through, oids, committer: None });
+            log.append([Publication { tid: through, oids, committer: None }]);
             let mut out = Counted::default();
             for session in &mut sessions {
                 session.deliver(&log, through, &mut out).expect("nobody lags");

@@ -36,6 +36,8 @@ pub struct PublicationLog {
     lag_max: usize,
     /// Oids in all entries.
     oids: usize,
+    /// How many entries the last two batches brought, the newer one last.
+    batches: [usize; 2],
 }
 
 /// A session wants more than the log remembers.
@@ -47,28 +49,50 @@ impl PublicationLog {
     /// transaction; `queue_size` is the option `invalidation-queue-size`, `lag_max` is `client-lag-max`.
     #[must_use]
     pub fn new(queue_size: usize, lag_max: usize, last: Tid, remembered: Vec<(Tid, Vec<Oid>)>) -> Self {
-        let mut log = Self { entries: VecDeque::new(), complete_after: last, queue_size, lag_max, oids: 0 };
+        let mut log = Self {
+            entries: VecDeque::new(),
+            complete_after: last,
+            queue_size,
+            lag_max,
+            oids: 0,
+            batches: [0; 2],
+        };
         for (tid, oids) in remembered {
             log.push(Publication { tid, oids: oids.into(), committer: None });
         }
+        log.trim();
         // What the storage remembered is complete only after its oldest entry; sessions start at `last`.
         log
     }
 
-    /// Appends a transaction. Its tid is greater than all before it.
-    pub fn append(&mut self, publication: Publication) {
-        assert!(
-            self.entries.back().is_none_or(|last| last.tid < publication.tid),
-            "transactions are published in the order of their tids"
-        );
-        self.push(publication);
+    /// Appends transactions that become visible together. Their tids rise, and are greater than all before.
+    ///
+    /// Nobody can have been told of them before, so none of them is forgotten at once, however many they are; nor is
+    /// what came with the batch before, which sessions may be busy telling.
+    pub fn append(&mut self, batch: impl IntoIterator<Item = Publication>) {
+        let before = self.entries.len();
+        for publication in batch {
+            assert!(
+                self.entries.back().is_none_or(|last| last.tid < publication.tid),
+                "transactions are published in the order of their tids"
+            );
+            self.push(publication);
+        }
+        if self.entries.len() > before {
+            self.batches = [self.batches[1], self.entries.len() - before];
+        }
+        self.trim();
     }
 
     fn push(&mut self, publication: Publication) {
         self.oids += publication.oids.len();
         self.entries.push_back(Arc::new(publication));
-        while self.entries.len() > self.queue_size.max(1)
-            && (self.entries.len() > self.lag_max.max(1) || self.oids > OIDS_MAX)
+    }
+
+    /// Forgets what is too much.
+    fn trim(&mut self) {
+        let kept = self.queue_size.max(self.batches.iter().sum()).max(1);
+        while self.entries.len() > kept && (self.entries.len() > self.lag_max.max(1) || self.oids > OIDS_MAX)
         {
             if let Some(dropped) = self.entries.pop_front() {
                 self.oids -= dropped.oids.len();
@@ -147,7 +171,7 @@ mod tests {
 
     fn log(queue_size: usize, tids: std::ops::RangeInclusive<u64>) -> PublicationLog {
         let mut log = PublicationLog::new(queue_size, 10_000, Tid::ZERO, Vec::new());
-        tids.for_each(|tid| log.append(published(tid, &[tid])));
+        tids.for_each(|tid| log.append([published(tid, &[tid])]));
         log
     }
 
@@ -189,8 +213,8 @@ mod tests {
     #[test]
     fn an_oid_changed_twice_is_told_once() {
         let mut log = log(10, 1..=1);
-        log.append(published(2, &[7, 8]));
-        log.append(published(3, &[7]));
+        log.append([published(2, &[7, 8])]);
+        log.append([published(3, &[7])]);
         let (_, oids) = log.changes_since(Tid::new(1), Tid::MAX).unwrap();
         assert_eq!(oids, [Oid::new(7), Oid::new(8)]);
     }
@@ -202,6 +226,23 @@ mod tests {
         assert!(log.between(Tid::new(5), Tid::new(9)).is_ok());
         assert_eq!(log.first_change(Oid::new(9), Tid::new(5), Tid::new(20)), Ok(Some(Tid::new(9))));
         assert_eq!(log.first_change(Oid::new(9), Tid::new(9), Tid::new(20)), Ok(None));
+    }
+
+    /// Else a batch of commits larger than `client-lag-max` would cut off everybody, its own committers included.
+    #[test]
+    fn nobody_lags_who_has_been_told_of_all_but_the_last_two_batches() {
+        let mut log = PublicationLog::new(0, 2, Tid::ZERO, Vec::new());
+        for batch in [1..=1, 2..=6, 7..=9] {
+            log.append(batch.map(|tid| published(tid, &[tid])));
+        }
+        let tids: Vec<_> =
+            log.between(Tid::new(1), Tid::new(9)).unwrap().map(|entry| entry.tid.get()).collect();
+        assert_eq!(tids, [2, 3, 4, 5, 6, 7, 8, 9]);
+        assert!(log.between(Tid::ZERO, Tid::new(9)).is_err());
+        log.append([published(10, &[10])]);
+        assert!(log.between(Tid::new(5), Tid::new(10)).is_err());
+        log.append([published(11, &[11])]);
+        assert!(log.between(Tid::new(8), Tid::new(11)).is_err(), "it does not keep more than it must");
     }
 
     #[test]

@@ -52,11 +52,11 @@ fn tell(session: &mut Session, request: Request) -> Step {
 fn log(publications: &[(u64, SessionId, &[u64])]) -> PublicationLog {
     let mut log = PublicationLog::new(100, 10_000, Tid::ZERO, Vec::new());
     for (tid, committer, oids) in publications {
-        log.append(Publication {
+        log.append([Publication {
             tid: Tid::new(*tid),
             oids: oids.iter().map(|oid| Oid::new(*oid)).collect(),
             committer: Some(*committer),
-        });
+        }]);
     }
     log
 }
@@ -178,7 +178,7 @@ fn a_client_too_far_behind_is_cut_off() {
     let mut log = PublicationLog::new(1, 10_000, Tid::ZERO, Vec::new());
     for tid in 11..30_000 {
         let oids = Arc::from([Oid::new(1)]);
-        log.append(Publication { tid: Tid::new(tid), oids, committer: None });
+        log.append([Publication { tid: Tid::new(tid), oids, committer: None }]);
     }
     assert_eq!(session.keeps_up(&log, Tid::new(29_999)), Err(CloseReason::Lagged));
     let told = session.deliver(&log, Tid::new(29_999), &mut Heard::default());

@@ -461,7 +461,7 @@ mod tests {
             let (method, arguments) = calls.next()?;
             if method == "ping" {
                 let (tid, oids) = (Tid::new(1), Arc::from([Oid::new(7)]));
-                publishing.log_mut().append(Publication { tid, oids, committer: None });
+                publishing.log_mut().append([Publication { tid, oids, committer: None }]);
                 publishing.published.send_replace(tid);
             }
             let (id, mut words) = (Value::Int(1), Vec::new());

@@ -63,13 +63,13 @@ fn write(host: &Host, batch: Vec<Finish>) {
     let results = host.storage.finish(&ids, host.clock.now().time);
     assert_eq!(results.len(), batch.len(), "a storage answers for every transaction");
     let mut last = None;
-    let mut failed = Vec::new();
-    let mut log = host.log_mut();
+    let (mut publications, mut failed) = (Vec::with_capacity(batch.len()), Vec::new());
     for (finish, result) in batch.into_iter().zip(results) {
         match result {
             Ok(tid) => {
                 last = Some(tid);
-                log.append(Publication { tid, oids: finish.changed.into(), committer: Some(finish.session) });
+                let (oids, committer) = (finish.changed.into(), Some(finish.session));
+                publications.push(Publication { tid, oids, committer });
             }
             Err(error) => {
                 if matches!(error, StorageError::Poisoned(_)) {
@@ -79,7 +79,7 @@ fn write(host: &Host, batch: Vec<Finish>) {
             }
         }
     }
-    drop(log);
+    host.log_mut().append(publications);
     host.counters.commits.fetch_add((ids.len() - failed.len()) as u64, Relaxed);
     if let Some(last) = last {
         host.storage.publish(last);

@@ -135,7 +135,7 @@ impl Client {
         context.boot?;
         context.sessions += 1;
         let id = SessionId(context.sessions);
-        context.network.connect(id, self.number, context.plan.network_delay);
+        context.network.connect(id, self.number, context.plan.network_delay, context.plan.buffers.0);
         self.connection = Some(id);
         self.phase = Phase::Hello;
         self.incoming = FrameReader::default();
@@ -155,6 +155,7 @@ impl Client {
         self.queued.clear();
         self.new_oids.clear();
         self.transaction = Transaction::None;
+        (self.is_done, self.has_swept) = (false, false);
     }
 
     fn hang_up(&mut self, context: &mut Context) {

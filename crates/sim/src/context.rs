@@ -54,6 +54,8 @@ pub struct Counts {
     pub disconnects: u64,
     /// Transactions that held their locks for too long.
     pub timeouts: u64,
+    /// Clients that were too far behind to be told what they had missed.
+    pub lagged: u64,
     /// Server processes that ended without warning.
     pub crashes: u64,
     /// Questions asked by the checks.
@@ -73,6 +75,7 @@ impl Counts {
             invalidations: self.invalidations + other.invalidations,
             disconnects: self.disconnects + other.disconnects,
             timeouts: self.timeouts + other.timeouts,
+            lagged: self.lagged + other.lagged,
             crashes: self.crashes + other.crashes,
             checks: self.checks + other.checks,
         }

@@ -20,6 +20,8 @@ struct Link {
     to_client: Pipe,
     /// What one piece of data takes, at most.
     delay: Micros,
+    /// Bytes that it takes before its writer must wait.
+    room: usize,
 }
 
 #[derive(Debug, Default)]
@@ -48,9 +50,9 @@ pub(crate) enum Arrival {
 }
 
 impl Network {
-    pub(crate) fn connect(&mut self, id: SessionId, client: usize, delay: Micros) {
+    pub(crate) fn connect(&mut self, id: SessionId, client: usize, delay: Micros, room: usize) {
         let (to_server, to_client) = (Pipe::default(), Pipe::default());
-        self.links.insert(id, Link { client, to_server, to_client, delay });
+        self.links.insert(id, Link { client, to_server, to_client, delay, room });
     }
 
     pub(crate) fn client(&self, id: SessionId) -> Option<usize> {
@@ -59,9 +61,7 @@ impl Network {
 
     /// How many more bytes the socket takes.
     pub(crate) fn room(&self, id: SessionId) -> usize {
-        self.links
-            .get(&id)
-            .map_or(usize::MAX, |link| SOCKET_BUFFER.saturating_sub(link.to_client.bytes.len()))
+        self.links.get(&id).map_or(usize::MAX, |link| link.room.saturating_sub(link.to_client.bytes.len()))
     }
 
     pub(crate) fn send(
@@ -188,9 +188,6 @@ impl Link {
     }
 }
 
-/// Bytes that a socket takes before its writer must wait.
-const SOCKET_BUFFER: usize = 16 << 10;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,7 +197,7 @@ mod tests {
         let (mut network, mut schedule, mut random) =
             (Network::default(), Schedule::default(), Random::new(7));
         let id = SessionId(1);
-        network.connect(id, 0, 50);
+        network.connect(id, 0, 50, 1 << 10);
         let sent: Vec<u8> = (0..200).collect();
         network.send(id, Toward::Server, &sent, &mut schedule, &mut random);
         let mut arrived = Vec::new();

@@ -14,6 +14,8 @@ pub(crate) struct Plan {
     /// Objects that most commits fight for.
     pub(crate) hot: u64,
     pub(crate) queue_size: usize,
+    /// The option `client-lag-max`.
+    pub(crate) lag_max: usize,
     pub(crate) invalidation_age: Option<Duration>,
     pub(crate) transaction_timeout: Option<Duration>,
     pub(crate) resolves: bool,
@@ -21,6 +23,8 @@ pub(crate) struct Plan {
     /// The time between two decisions of a client, at most.
     pub(crate) think: Micros,
     pub(crate) network_delay: Micros,
+    /// Bytes that a socket takes, and that the server may keep besides, before it must wait for the client to read.
+    pub(crate) buffers: (usize, usize),
     /// What the disk and the pool take, at most.
     pub(crate) disk_delay: Micros,
     /// In so many of 1000 cases a read would have to wait.
@@ -49,12 +53,15 @@ impl Plan {
             objects: random.pick(&[3, 8, 30]),
             hot: random.pick(&[1, 2, 5]),
             queue_size: random.pick(&[0, 1, 3, 20, 100]),
+            lag_max: random.pick(&[2, 10, 10_000, 10_000]),
             invalidation_age: random.pick(&[None, Some(Duration::from_secs(3600))]),
             transaction_timeout: random.pick(&[None, Some(TIMEOUT), Some(TIMEOUT), Some(TIMEOUT)]),
             resolves: random.chance(300),
             msgpack: random.chance(500),
             think: random.pick(&[200, 1_000, 5_000]),
             network_delay: random.pick(&[20, 200, 2_000]),
+            // Far less than in reality, so that a client that stops reading gets there.
+            buffers: random.pick(&[(16 << 10, 8 << 10), (16 << 10, 8 << 10), (300, 200)]),
             disk_delay: random.pick(&[10, 100, 1_000, 5_000]),
             cold: random.pick(&[0, 50, 400]),
             fault_every: random.pick(&[None, Some(20_000), Some(60_000), Some(200_000)]),

@@ -86,7 +86,7 @@ impl Server {
             disk,
             storage: Arc::new(storage),
             coordinator: Coordinator::new(context.plan.transaction_timeout),
-            log: PublicationLog::new(queue_size, LAG_MAX, last, remembered),
+            log: PublicationLog::new(queue_size, context.plan.lag_max, last, remembered),
             counters: Arc::default(),
             published: last,
             connections: BTreeMap::new(),
@@ -254,8 +254,6 @@ fn oids(writes: &WriteSet) -> BTreeSet<Oid> {
     writes.writes.iter().filter_map(zeolith_storage::Write::oid).collect()
 }
 
-/// The option `client-lag-max`.
-const LAG_MAX: usize = 10_000;
 /// Where the database is.
 pub(crate) const PATH: &str = "var/Data.fs";
 /// Until a task that could run does run, at most.

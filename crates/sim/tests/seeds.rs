@@ -19,6 +19,7 @@ fn fixed_seeds_keep_every_promise() {
     assert!(done.late_loads > 300, "{done:?}");
     assert!(done.crashes > 400, "{done:?}");
     assert!(done.timeouts > 20, "{done:?}");
+    assert!(done.lagged > 3, "{done:?}");
     assert!(done.refused > 1_000, "{done:?}");
 }
 

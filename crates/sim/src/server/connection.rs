@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc};
 use zeolith_core::{
-    Answer, Caller, CloseReason, Read, Session, SessionId, Step, Verdict, VoteRequest, load_reply,
+    Answer, Caller, CloseReason, Lagged, Read, Session, SessionId, Step, Verdict, VoteRequest, load_reply,
 };
 use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError, Voted};
 use zeolith_types::{Oid, Reply, Tid};
@@ -33,8 +33,12 @@ pub(super) struct Connection {
     peer_has_gone: bool,
     incoming: FrameReader,
     outgoing: Vec<u8>,
+    /// Bytes that may wait to go out before no more calls are served.
+    high_water: usize,
     /// What has been seen of what is published.
     seen: Tid,
+    /// Up to where it was seen, while the client did not read, that it can still be told.
+    asked_to: Tid,
     pub(super) mailbox: VecDeque<Mail>,
     pub(super) answers: VecDeque<Done>,
     slow_loads: usize,
@@ -48,6 +52,8 @@ pub(super) enum Ended {
     ByPeer,
     Wire(WireError),
     Core(CloseReason),
+    /// An answer as of this transaction comes too late: the log has forgotten what came after it.
+    LateLoad(Tid),
     TransactionTimeout,
 }
 
@@ -73,7 +79,9 @@ impl Connection {
             peer_has_gone: false,
             incoming: FrameReader::new(FRAME_SIZE_MAX),
             outgoing: zeolith_wire::announcement(announced).to_vec(),
+            high_water: plan.buffers.1,
             seen: Tid::ZERO,
+            asked_to: Tid::ZERO,
             mailbox: VecDeque::new(),
             answers: VecDeque::new(),
             slow_loads: 0,
@@ -82,7 +90,7 @@ impl Connection {
     }
 
     fn is_full(&self) -> bool {
-        self.outgoing.len() > HIGH_WATER
+        self.outgoing.len() > self.high_water
     }
 
     /// Gives the socket what it takes.
@@ -124,7 +132,7 @@ impl Connection {
         if !self.mailbox.is_empty() {
             ready.push(Ready::Mail);
         }
-        if self.is_registered && self.seen < published && !self.is_full() {
+        if self.is_registered && self.seen < published && (!self.is_full() || self.asked_to < published) {
             ready.push(Ready::Published);
         }
         if !self.socket.is_empty() && !self.is_full() {
@@ -199,6 +207,12 @@ impl Server {
             Ready::Socket => {
                 let bytes = std::mem::take(&mut connection.socket);
                 connection.incoming.push(&bytes);
+            }
+            // Who does not read is not told either. The log keeps it for a while, and then the client has fallen
+            // too far behind.
+            Ready::Published if connection.is_full() => {
+                connection.asked_to = self.published;
+                connection.session.keeps_up(&self.log, self.published).map_err(Ended::Core)?;
             }
             Ready::Published => {
                 connection.seen = self.published;
@@ -345,14 +359,14 @@ impl Server {
             Ok(load) => load,
             Err(error) => return self.answer(connection, Answer { to, result: Err(refusal(error)) }),
         };
-        if connection.session.is_ahead_of(load.as_of) {
+        let as_of = load.as_of;
+        if connection.session.is_ahead_of(as_of) {
             context.counts.late_loads += 1;
             if context.plan.options.sabotage != Some(Sabotage::EndLeftOpen) {
                 let corrected = connection.session.correct_load(oid, load, &self.log);
-                load = corrected.map_err(|lagged| Ended::Core(lagged.into()))?;
+                load = corrected.map_err(|Lagged| Ended::LateLoad(as_of))?;
             }
         }
-        let as_of = load.as_of;
         self.answer_as_of(connection, Answer { to, result: load_reply(oid, load.found) }, as_of)
     }
 
@@ -487,6 +501,16 @@ impl Server {
         connection.session.answer(answer, &mut out).map_err(Ended::Core)
     }
 
+    /// A client has fallen too far behind: more has come since than the log must remember.
+    fn lagged(&self, is_later: impl Fn(Tid) -> bool, context: &mut Context) {
+        context.counts.lagged += 1;
+        let missed = context.history.tids(Tid::MAX).filter(|tid| is_later(*tid)).count();
+        let remembered = context.plan.queue_size.max(context.plan.lag_max);
+        context.checks.ensure(missed > remembered, Invariant::NobodyElsesConnectionEnds, || {
+            format!("a client that missed {missed} transactions was ended, {remembered} are remembered")
+        });
+    }
+
     /// The connection is over: gives back everything that it held.
     fn close(&mut self, mut connection: Connection, ended: &Ended, context: &mut Context) {
         let id = connection.id;
@@ -506,6 +530,8 @@ impl Server {
             // Holding locks for too long is its own fault, and the others' right.
             Ended::ByPeer | Ended::TransactionTimeout => {}
             Ended::Wire(error) => context.ended(id, &error.to_string()),
+            Ended::Core(CloseReason::Lagged) => self.lagged(|tid| connection.session.is_behind(tid), context),
+            Ended::LateLoad(as_of) => self.lagged(|tid| tid > *as_of, context),
             Ended::Core(reason) => context.ended(id, &format!("{reason:?}")),
         }
     }
@@ -516,10 +542,7 @@ enum Changes {
     Walk,
 }
 
-/// Bytes that may wait to go out before no more calls are served. Far fewer than in the real server, so that
-/// a client that stops reading gets there.
-const HIGH_WATER: usize = 8 << 10;
-/// That, and the largest answer after it.
+/// Bytes that may wait to go out: those that are too many, and the largest answer after them.
 const OUTGOING_MAX: usize = 64 << 10;
 const FRAME_SIZE_MAX: usize = 1 << 20;
 const SLOW_LOADS_MAX: usize = 4;

@@ -74,7 +74,7 @@ impl Server {
                 }
             }
             LogWriter::Noticing(mut written) => {
-                written.publications.drain(..).for_each(|publication| self.log.append(publication));
+                self.log.append(written.publications.drain(..));
                 let next =
                     if publish_first { LogWriter::Releasing(written) } else { LogWriter::Revealing(written) };
                 (next, THREAD_DELAY)
