@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use support::{Folder, set, store};
 use zeolith_filestorage::IndexUse;
 use zeolith_storage::{Found, Patience, Storage, StorageError};
@@ -29,6 +30,27 @@ fn an_older_index_saves_the_scan_of_what_it_covers() {
         (b"two".to_vec(), b"seven".to_vec())
     );
     assert_eq!(database.storage.last_transaction(), second);
+}
+
+#[test]
+fn an_index_that_covers_the_file_is_not_written_again() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    database.commit(vec![store(1, Tid::ZERO, &[1; 200])]);
+    database.storage.close().unwrap();
+    drop(database);
+    // Whoever writes it puts another file in its place.
+    let number = || std::fs::metadata(folder.file("Data.fs.index")).unwrap().ino();
+    let written = number();
+    let (database, _) = folder.open();
+    assert_eq!(database.current(1).unwrap(), [1; 200]);
+    database.storage.close().unwrap();
+    drop(database);
+    assert_eq!(number(), written);
+    let (database, _) = folder.open();
+    database.commit(vec![store(2, Tid::ZERO, &[2; 200])]);
+    database.storage.close().unwrap();
+    assert_ne!(number(), written, "now it lacks something");
 }
 
 #[test]
