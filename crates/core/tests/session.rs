@@ -153,6 +153,18 @@ fn a_late_load_learns_that_its_revision_was_replaced_meanwhile() {
 }
 
 #[test]
+fn a_late_load_is_done_again_if_it_is_not_what_was_asked_for_any_more() {
+    let found = |end| {
+        let end = Some(Tid::new(end));
+        Found::Revision(Revision { data: Bytes::from_static(b"old"), start: Tid::new(9), end })
+    };
+    let load = Load { found: found(11), as_of: Tid::new(10) };
+    assert!(Session::is_outdated(&load, Tid::MAX, 0), "the current one was asked for");
+    assert!(!Session::is_outdated(&load, Tid::new(11), 0), "a reader of yesterday asked");
+    assert!(!Session::is_outdated(&load, Tid::MAX, 1000), "it is never the current one");
+}
+
+#[test]
 fn the_committer_gets_info_and_tid_at_the_place_of_its_own_commit() {
     let mut session = registered(10);
     begin(&mut session, 5);

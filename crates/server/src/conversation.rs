@@ -18,7 +18,7 @@ use crate::{
     log_writer::Finish,
     output::Output,
     packing,
-    slow_loads::SlowLoads,
+    slow_loads::{Asked, SlowLoads},
     spool::PutAside,
 };
 pub(crate) use blobs::Upload;
@@ -111,7 +111,9 @@ impl Conversation {
 
     fn take(&mut self, step: Step, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
         match step {
-            Step::Read(to, Read::LoadBefore(oid, before)) => self.load(to, oid, before, out).map(|()| None),
+            Step::Read(caller, Read::LoadBefore(oid, before)) => {
+                self.load(Asked { caller, oid, before, repeats: 0 }, out).map(|()| None)
+            }
             Step::Done => Ok(None),
             Step::Answer(answer) => self.answer(answer, out).map(|()| None),
             Step::Close(reason) => Err(Ended::Core(reason)),

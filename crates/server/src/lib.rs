@@ -22,6 +22,8 @@ mod output;
 mod packing;
 mod pipe;
 mod refusals;
+#[cfg(test)]
+mod scripted;
 mod server;
 mod settings;
 mod slow_loads;

@@ -113,127 +113,15 @@ const BATCH_MAX: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{NamedStorage, clock::Clock, settings::Settings};
+    use crate::scripted::{self, Scripted};
     use bytes::Bytes;
-    use std::{
-        ops::{ControlFlow, Range},
-        sync::Mutex,
-    };
+    use std::sync::Mutex;
     use zeolith_core::{Lock, LockSet};
-    use zeolith_storage::{
-        Changes, ConflictPolicy, Load, PackOutcome, PackProgress, Patience, Result, Storage,
-        TransactionIterator, Voted, WriteSet, memory::MemoryStorage,
-    };
-    use zeolith_types::{CurrentRecord, HistoryEntry, StorageInfo, Tid, Timestamp, UndoEntry};
-
-    /// Finishes a batch when it is told to, with a sync that fails if it is told so.
-    struct Gated(MemoryStorage, Mutex<mpsc::Receiver<bool>>);
-
-    impl Storage for Gated {
-        fn finish(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
-            match self.1.lock().unwrap().recv() {
-                Ok(true) => self.0.finish(ids, now),
-                _ => ids.iter().map(|_| Err(StorageError::Poisoned("no sync".into()))).collect(),
-            }
-        }
-
-        fn info(&self) -> StorageInfo {
-            self.0.info()
-        }
-
-        fn is_read_only(&self) -> bool {
-            self.0.is_read_only()
-        }
-
-        fn last_transaction(&self) -> Tid {
-            self.0.last_transaction()
-        }
-
-        fn load_before(&self, oid: Oid, before: Tid, patience: Patience) -> Result<Load> {
-            self.0.load_before(oid, before, patience)
-        }
-
-        fn load_serial(&self, oid: Oid, serial: Tid, patience: Patience) -> Result<Bytes> {
-            self.0.load_serial(oid, serial, patience)
-        }
-
-        fn current_tid(&self, oid: Oid, patience: Patience) -> Result<Tid> {
-            self.0.current_tid(oid, patience)
-        }
-
-        fn history(&self, oid: Oid, size: usize, patience: Patience) -> Result<Vec<HistoryEntry>> {
-            self.0.history(oid, size, patience)
-        }
-
-        fn record_iternext(&self, next: Option<Oid>, patience: Patience) -> Result<CurrentRecord> {
-            self.0.record_iternext(next, patience)
-        }
-
-        fn iterate(&self, start: Option<Tid>, stop: Option<Tid>) -> Result<Box<dyn TransactionIterator>> {
-            self.0.iterate(start, stop)
-        }
-
-        fn undo_log(
-            &self,
-            range: Range<u64>,
-            wanted: &mut dyn FnMut(&UndoEntry) -> bool,
-        ) -> Result<Option<Vec<UndoEntry>>> {
-            self.0.undo_log(range, wanted)
-        }
-
-        fn last_changes(&self, count: usize) -> Result<Vec<(Tid, Vec<Oid>)>> {
-            self.0.last_changes(count)
-        }
-
-        fn changes_since(&self, after: Tid, oids_max: usize) -> Result<Option<Changes>> {
-            self.0.changes_since(after, oids_max)
-        }
-
-        fn new_oids(&self, count: usize) -> Vec<Oid> {
-            self.0.new_oids(count)
-        }
-
-        fn vote(
-            &self,
-            id: TransactionId,
-            writes: WriteSet,
-            policy: ConflictPolicy,
-            patience: Patience,
-        ) -> Result<Voted> {
-            self.0.vote(id, writes, policy, patience)
-        }
-
-        fn publish(&self, through: Tid) {
-            self.0.publish(through);
-        }
-
-        fn abort(&self, id: TransactionId) {
-            self.0.abort(id);
-        }
-
-        fn pack(
-            &self,
-            time: Timestamp,
-            report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
-        ) -> Result<PackOutcome> {
-            self.0.pack(time, report)
-        }
-
-        fn checkpoint(&self) -> Result<()> {
-            self.0.checkpoint()
-        }
-
-        fn close(&self) -> Result<()> {
-            self.0.close()
-        }
-    }
+    use zeolith_storage::{ConflictPolicy, Patience, WriteSet};
 
     fn host() -> (Arc<Host>, thread::JoinHandle<()>, mpsc::Sender<bool>) {
         let (sync, gate) = mpsc::channel();
-        let storage = Arc::new(Gated(MemoryStorage::new("gated"), Mutex::new(gate)));
-        let storage = NamedStorage { name: "1".into(), storage, conflicts: Arc::default() };
-        let (host, writer) =
-            Host::start(storage, &Settings::default(), Clock::start(), String::new()).unwrap();
+        let (host, writer) = scripted::host(Scripted { gate: Some(Mutex::new(gate)), ..Scripted::default() });
         (host, writer, sync)
     }
 

@@ -22,8 +22,7 @@ pub(crate) struct SlowLoads {
 
 /// A load that has come to its end.
 pub(crate) struct Loaded {
-    pub(crate) caller: Caller,
-    pub(crate) oid: Oid,
+    pub(crate) asked: Asked,
     pub(crate) result: Result<Load, StorageError>,
 }
 
@@ -35,10 +34,12 @@ pub(crate) struct Finished {
 }
 
 /// What a client has asked for.
-struct Asked {
-    caller: Caller,
-    oid: Oid,
-    before: Tid,
+pub(crate) struct Asked {
+    pub(crate) caller: Caller,
+    pub(crate) oid: Oid,
+    pub(crate) before: Tid,
+    /// How often it has been done again because its object was written meanwhile.
+    pub(crate) repeats: u32,
 }
 
 impl SlowLoads {
@@ -58,8 +59,8 @@ impl SlowLoads {
     }
 
     /// Begins one.
-    pub(crate) fn begin(&mut self, caller: Caller, oid: Oid, before: Tid, storage: &Arc<dyn Storage>) {
-        self.run(Asked { caller, oid, before }, SMALL, storage);
+    pub(crate) fn begin(&mut self, asked: Asked, storage: &Arc<dyn Storage>) {
+        self.run(asked, SMALL, storage);
     }
 
     fn run(&mut self, asked: Asked, room: u64, storage: &Arc<dyn Storage>) {
@@ -91,7 +92,7 @@ impl SlowLoads {
             self.parked.push_back((asked, needed.max(room + 1)));
             return None;
         }
-        Some(Loaded { caller: asked.caller, oid: asked.oid, result })
+        Some(Loaded { asked, result })
     }
 
     /// Goes on with those that need room, as far as there is any beside the bytes that wait for the client. One goes
@@ -131,7 +132,7 @@ mod tests {
     fn asked(number: u64) -> Asked {
         let caller =
             Caller { id: MessageId::Value(Value::Int(number.into())), one_way: false, method: "loadBefore" };
-        Asked { caller, oid: Oid::new(number), before: Tid::MAX }
+        Asked { caller, oid: Oid::new(number), before: Tid::MAX, repeats: 0 }
     }
 
     fn needs(number: u64, given: u64, needed: u64) -> Finished {
@@ -172,7 +173,7 @@ mod tests {
         for number in 0..3 {
             loads.go_on(100, &storage);
             assert_eq!(loads.running.len(), 1);
-            assert_eq!(next(&mut loads).await.map(|loaded| loaded.oid), Some(Oid::new(number)));
+            assert_eq!(next(&mut loads).await.map(|loaded| loaded.asked.oid), Some(Oid::new(number)));
         }
         assert_eq!((loads.room_given, loads.are_any_parked()), (0, false));
     }
@@ -193,8 +194,7 @@ mod tests {
         let (mut loads, storage) = with_large(0, 60);
         for number in 60..64 {
             assert!(!loads.is_full());
-            let Asked { caller, oid, before } = asked(number);
-            loads.begin(caller, oid, before, &storage);
+            loads.begin(asked(number), &storage);
         }
         assert!(loads.is_full());
     }

@@ -101,12 +101,29 @@ impl Session {
         Ok(load)
     }
 
+    /// Whether a load that came late does not answer any more what was asked, the newest revision before `before`,
+    /// and is to be done again. Stock clients that ask for the current revision insist on one without an `end`.
+    ///
+    /// An object that is written without a pause can be too fast for a slow disk: who has repeated a load often gets
+    /// what there is, which is true, and only not the newest.
+    #[must_use]
+    pub fn is_outdated(load: &Load, before: Tid, repeats: u32) -> bool {
+        let end = match &load.found {
+            Found::Revision(revision) => revision.end,
+            Found::NothingBefore | Found::NoObject => None,
+        };
+        end.is_some_and(|end| end < before) && repeats < LOAD_REPEATS_MAX
+    }
+
     /// Whether a load that was computed as of `as_of` needs [`Self::correct_load`].
     #[must_use]
     pub fn is_ahead_of(&self, as_of: Tid) -> bool {
         as_of < self.delivered
     }
 }
+
+/// How often a load is repeated because its object was written meanwhile.
+const LOAD_REPEATS_MAX: u32 = 16;
 
 /// What a load's finding is to the client.
 ///

@@ -7,23 +7,23 @@ use crate::{
     jobs::{Job, read},
     log,
     refusals::refusal,
-    slow_loads::{Finished, Loaded},
+    slow_loads::{Asked, Finished, Loaded},
     status::status,
 };
-use zeolith_core::{Answer, Caller, Read, load_reply};
+use zeolith_core::{Answer, Caller, Read, Session, load_reply};
 use zeolith_storage::{Patience, StorageError};
 use zeolith_types::{Oid, Outcome, Reply, Tid};
 
 impl Conversation {
     /// The way of a load: one look-up, one read, one reply.
-    pub(super) fn load(&mut self, to: Caller, oid: Oid, before: Tid, out: &mut Vec<u8>) -> Result<(), Ended> {
+    pub(super) fn load(&mut self, asked: Asked, out: &mut Vec<u8>) -> Result<(), Ended> {
         let Some(host) = &self.host else { return Ok(()) };
-        match host.storage.load_before(oid, before, Patience::Now) {
+        match host.storage.load_before(asked.oid, asked.before, Patience::Now) {
             Err(StorageError::WouldBlock) => {
-                self.slow_loads.begin(to, oid, before, &host.storage);
+                self.slow_loads.begin(asked, &host.storage);
                 Ok(())
             }
-            result => self.loaded(Loaded { caller: to, oid, result }, out),
+            result => self.loaded(Loaded { asked, result }, out),
         }
     }
 
@@ -46,7 +46,7 @@ impl Conversation {
 
     /// Answers a load, early or late.
     fn loaded(&mut self, loaded: Loaded, out: &mut Vec<u8>) -> Result<(), Ended> {
-        let Loaded { caller: to, oid, result } = loaded;
+        let Loaded { asked: Asked { caller: to, oid, before, repeats }, result } = loaded;
         let mut load = match result {
             Ok(load) => load,
             Err(error) => return self.answer(Answer { to, result: Err(refusal(error)) }, out),
@@ -55,6 +55,9 @@ impl Conversation {
         if self.session.is_ahead_of(load.as_of) {
             let corrected = self.session.correct_load(oid, load, &host.log());
             load = corrected.map_err(|lagged| Ended::Core(lagged.into()))?;
+            if Session::is_outdated(&load, before, repeats) {
+                return self.load(Asked { caller: to, oid, before, repeats: repeats + 1 }, out);
+            }
         }
         self.answer_as_of(Answer { to, result: load_reply(oid, load.found) }, load.as_of, out)
     }
@@ -117,4 +120,48 @@ impl Conversation {
 enum Changes {
     Known(Option<(Tid, Vec<Oid>)>),
     Walk,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{self, Scripted};
+    use bytes::Bytes;
+    use std::sync::Arc;
+    use zeolith_core::Publication;
+    use zeolith_storage::{ConflictPolicy, RecordData, TransactionId, Write, WriteSet};
+    use zeolith_types::{MessageId, Timestamp, Value};
+
+    /// Somebody else writes an object.
+    fn written(host: &Host, oid: Oid, serial: Tid, data: &'static [u8]) -> Tid {
+        let id = TransactionId(1);
+        let data = RecordData::from(Bytes::from_static(data));
+        let writes = WriteSet { writes: vec![Write::Store { oid, serial, data }], ..WriteSet::default() };
+        host.storage.vote(id, writes, ConflictPolicy::Refuse, Patience::Wait).unwrap();
+        let tid = host.storage.finish(&[id], Timestamp::default()).remove(0).unwrap();
+        host.log_mut().append([Publication { tid, oids: Arc::from([oid]), committer: None }]);
+        host.storage.publish(tid);
+        host.published.send_replace(tid);
+        tid
+    }
+
+    #[test]
+    fn who_asks_for_the_current_revision_gets_it_though_the_disk_was_slower_than_the_notice() {
+        let (host, _) = scripted::host(Scripted::default());
+        let oid = Oid::new(7);
+        let first = written(&host, oid, Tid::ZERO, b"the first one");
+        let mut conversation = scripted::registered(&host, 1);
+        let slow = host.storage.load_before(oid, Tid::MAX, Patience::Wait);
+        written(&host, oid, first, b"the second one");
+        let mut out = Vec::new();
+        conversation.published(&mut out).unwrap_or_else(|ended| panic!("{ended}"));
+        let caller = Caller { id: MessageId::Value(Value::Int(2)), one_way: false, method: "loadBefore" };
+
+        let asked = Asked { caller, oid, before: Tid::MAX, repeats: 0 };
+        let late = Loaded { asked, result: slow };
+        conversation.loaded(late, &mut out).unwrap_or_else(|ended| panic!("{ended}"));
+
+        let has = |words: &[u8]| out.windows(words.len()).any(|part| part == words);
+        assert!(has(b"the second one") && !has(b"the first one"));
+    }
 }

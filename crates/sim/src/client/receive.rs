@@ -174,7 +174,7 @@ impl Client {
     }
 
     /// The answer to a load goes into the cache. It is what somebody sees who knows what this client knew at
-    /// some time since it asked, but for its end, which is as of now.
+    /// some time since it asked, but for its end, which is as of now, and not before what it asked for.
     fn loaded(&mut self, load: &Asked, failed: bool, body: &Value, context: &mut Context) {
         let Asked { oid, before, at } = *load;
         context.counts.loads += 1;
@@ -204,6 +204,10 @@ impl Client {
             )
         });
         if let Known::Revision { start, end, data } = answer {
+            // Whoever asks for the current revision insists on it.
+            context.checks.ensure(end.is_none_or(|end| end >= before), Invariant::NoStaleEnd, || {
+                format!("client {} loads {oid} before {before}, and it ended at {end:?}", self.number)
+            });
             self.cache.store(oid, start, end, data, &mut context.checks);
             self.cache.check_object(oid, &context.history, &mut context.checks, self.number);
         }

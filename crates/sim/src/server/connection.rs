@@ -278,7 +278,9 @@ impl Server {
 
     fn take(&mut self, connection: &mut Connection, step: Step, context: &mut Context) -> Result<(), Ended> {
         match step {
-            Step::Read(to, Read::LoadBefore(oid, before)) => self.load(connection, to, oid, before, context),
+            Step::Read(to, Read::LoadBefore(oid, before)) => {
+                self.load(connection, (to, oid, before), 0, context)
+            }
             Step::Done => Ok(()),
             Step::Answer(answer) => self.answer(connection, answer),
             Step::Close(reason) => Err(Ended::Core(reason)),
@@ -333,18 +335,17 @@ impl Server {
     fn load(
         &mut self,
         connection: &mut Connection,
-        to: Caller,
-        oid: Oid,
-        before: Tid,
+        (to, oid, before): (Caller, Oid, Tid),
+        repeats: u32,
         context: &mut Context,
     ) -> Result<(), Ended> {
         match self.storage.load_before(oid, before, Patience::Now) {
             Err(StorageError::WouldBlock) => {
                 connection.slow_loads += 1;
-                self.ask(connection.id, Question::Load(to, oid, before), context);
+                self.ask(connection.id, Question::Load(to, oid, before, repeats), context);
                 Ok(())
             }
-            result => self.loaded(connection, SlowLoad { caller: to, oid, result }, context),
+            result => self.loaded(connection, SlowLoad { caller: to, oid, before, repeats, result }, context),
         }
     }
 
@@ -354,7 +355,7 @@ impl Server {
         loaded: SlowLoad,
         context: &mut Context,
     ) -> Result<(), Ended> {
-        let SlowLoad { caller: to, oid, result } = loaded;
+        let SlowLoad { caller: to, oid, before, repeats, result } = loaded;
         let mut load = match result {
             Ok(load) => load,
             Err(error) => return self.answer(connection, Answer { to, result: Err(refusal(error)) }),
@@ -365,6 +366,9 @@ impl Server {
             if context.plan.options.sabotage != Some(Sabotage::EndLeftOpen) {
                 let corrected = connection.session.correct_load(oid, load, &self.log);
                 load = corrected.map_err(|Lagged| Ended::LateLoad(as_of))?;
+                if Session::is_outdated(&load, before, repeats) {
+                    return self.load(connection, (to, oid, before), repeats + 1, context);
+                }
             }
         }
         self.answer_as_of(connection, Answer { to, result: load_reply(oid, load.found) }, as_of)

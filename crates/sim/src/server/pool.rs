@@ -17,7 +17,7 @@ use zeolith_types::{Oid, Refusal, Reply, Tid};
 
 /// What a connection wants to know, until it is answered.
 pub(super) enum Question {
-    Load(Caller, Oid, Tid),
+    Load(Caller, Oid, Tid, u32),
     Read(Caller, Read),
     Vote(VoteRequest, ConflictPolicy),
     PutAside(Caller, Vec<Bytes>),
@@ -36,6 +36,8 @@ pub(super) enum Done {
 pub(super) struct SlowLoad {
     pub(super) caller: Caller,
     pub(super) oid: Oid,
+    pub(super) before: Tid,
+    pub(super) repeats: u32,
     pub(super) result: Result<Load, StorageError>,
 }
 
@@ -52,9 +54,9 @@ impl Server {
     pub(crate) fn pool_runs(&mut self, number: u64, context: &mut Context) {
         let Some((session, question)) = self.questions.remove(&number) else { return };
         let done = match question {
-            Question::Load(caller, oid, before) => {
+            Question::Load(caller, oid, before, repeats) => {
                 let result = self.storage.load_before(oid, before, Patience::Wait);
-                Done::Load(SlowLoad { caller, oid, result })
+                Done::Load(SlowLoad { caller, oid, before, repeats, result })
             }
             Question::Read(caller, wanted) => {
                 let result = read(&wanted, &self.storage, Patience::Wait).map_err(refusal);
