@@ -2,6 +2,7 @@
 
 use crate::{
     blob_stream::StreamError,
+    host::Panicked,
     limits::{Limit, Limits},
     log,
 };
@@ -30,6 +31,8 @@ pub(crate) enum Ended {
     TransactionTimeout,
     /// Its client has come back on another connection and been told that its transaction is aborted.
     Disowned,
+    /// The storage panicked over its vote.
+    Defect(Panicked),
     /// Something did not come.
     Silence(Awaited),
     /// It had not registered for longer than all others, and there were too many.
@@ -69,6 +72,7 @@ impl Ended {
             | Self::Core(_)
             | Self::TransactionTimeout
             | Self::Disowned
+            | Self::Defect(_)
             | Self::Blob(_) => None,
         }
     }
@@ -114,6 +118,12 @@ impl fmt::Display for Ended {
             }
             Self::TransactionTimeout => f.write_str("transaction timeout"),
             Self::Disowned => f.write_str("the client has given up its transaction on another connection"),
+            Self::Defect(Panicked(said)) => {
+                write!(
+                    f,
+                    "a defect of the server: the storage panicked at the vote, whose locks are free: {said}"
+                )
+            }
             Self::Silence(awaited) => f.write_str(match awaited {
                 Awaited::Hello => "a hello did not come in time",
                 Awaited::Registration => "a registration did not come in time",

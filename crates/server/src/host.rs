@@ -7,6 +7,7 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering::Acquire},
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
 use zeolith_core::{
     Abandoned, Caller, Coordinator, Counters, Grant, Inquiry, Lock, LockSet, PublicationLog, SessionId,
 };
-use zeolith_storage::{Storage, StorageError, TransactionId};
+use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError, TransactionId, Voted, WriteSet};
 use zeolith_types::{Refusal, Reply, Tid};
 
 /// A storage that is served.
@@ -64,6 +65,10 @@ pub(crate) enum Mail {
     /// What became of the pack that its client waits for.
     Packed(Caller, Result<Reply, Refusal>),
 }
+
+/// The storage has a defect: what it said as it panicked.
+#[derive(Debug)]
+pub(crate) struct Panicked(pub(crate) String);
 
 impl Host {
     /// Prepares a storage for being served and starts its log writer.
@@ -170,6 +175,29 @@ impl Host {
         let now = self.clock.now();
         let grants = self.coordinator().release(abandoned.transaction, now);
         self.grant(&grants);
+    }
+
+    /// Lets the storage vote. If it panics, the vote is taken back as far as that goes: the transaction of one client
+    /// holds nothing that others wait for because of a defect that only it has met with.
+    ///
+    /// # Errors
+    /// [`Panicked`]; the locks are free, and whoever asked must not go on.
+    pub(crate) fn vote(
+        &self,
+        id: TransactionId,
+        writes: WriteSet,
+        policy: ConflictPolicy,
+        patience: Patience,
+    ) -> Result<Result<Voted, StorageError>, Panicked> {
+        // What a storage shares is behind locks of its own, and it says itself what a panic means to them.
+        let vote = AssertUnwindSafe(|| self.storage.vote(id, writes, policy, patience));
+        catch_unwind(vote).map_err(|payload| {
+            // One that has forgotten what it was asked may panic again.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.storage.abort(id)));
+            self.release(Abandoned { transaction: id, voted: false });
+            let said = payload.downcast_ref::<String>().map(String::as_str);
+            Panicked(said.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("?").to_owned())
+        })
     }
 
     /// Tells sessions that they hold their locks.

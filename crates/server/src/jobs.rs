@@ -2,7 +2,12 @@
 //! of somebody else waiting.
 
 use crate::{
-    blob_stream::BlobStream, conversation::Upload, host::Host, outcome, refusals::refusal, spool::PutAside,
+    blob_stream::BlobStream,
+    conversation::Upload,
+    host::{Host, Panicked},
+    outcome,
+    refusals::refusal,
+    spool::PutAside,
     undo_filter,
 };
 use bytes::Bytes;
@@ -44,6 +49,8 @@ pub(crate) enum Job {
 pub(crate) enum Done {
     Read(Caller, Result<Reply, Refusal>),
     Voted(TransactionId, Result<Voted, Refusal>),
+    /// A vote that nobody holds locks for any more.
+    Panicked(Panicked),
     PutAside(Caller, PutAside, Result<Vec<RecordData>, Refusal>),
     BlobWritten(Caller, Result<Upload, Refusal>),
     BlobUploaded(Caller, BlobRecord, Result<UploadedBlob, Refusal>),
@@ -67,9 +74,11 @@ impl Job {
                 let result = read(&wanted, storage, Patience::Wait).map_err(refusal);
                 Done::Read(caller, result)
             }
-            Self::Vote(request, policy) => {
-                let voted = storage.vote(request.transaction, request.writes, policy, Patience::Wait);
-                Done::Voted(request.transaction, voted.map_err(refusal))
+            Self::Vote(VoteRequest { transaction, writes, .. }, policy) => {
+                match host.vote(transaction, writes, policy, Patience::Wait) {
+                    Ok(voted) => Done::Voted(transaction, voted.map_err(refusal)),
+                    Err(panicked) => Done::Panicked(panicked),
+                }
             }
             Self::PutAside(caller, records, mut aside, directory) => {
                 let kept = aside.put(&records, &directory).map_err(refusal);

@@ -31,8 +31,8 @@ impl Conversation {
         if objects > INLINE_VOTE_OBJECTS || bytes > INLINE_VOTE_BYTES {
             return Ok(Some(Job::Vote(request, policy)));
         }
-        let voted = host.storage.vote(request.transaction, request.writes.clone(), policy, Patience::Now);
-        match voted {
+        let voted = host.vote(request.transaction, request.writes.clone(), policy, Patience::Now);
+        match voted.map_err(Ended::Defect)? {
             Err(StorageError::WouldBlock) => Ok(Some(Job::Vote(request, policy))),
             voted => {
                 let voted = voted.map_err(refusal);
@@ -55,6 +55,7 @@ impl Conversation {
                 }
                 return answer.map_or(Ok(None), |answer| self.answer(answer, out).map(|()| None));
             }
+            Done::Panicked(panicked) => return Err(Ended::Defect(panicked)),
             Done::PutAside(to, aside, kept) => {
                 self.put_aside = aside;
                 let answer = self.session.put_aside(to, kept);
@@ -120,3 +121,53 @@ impl Conversation {
 const INLINE_VOTE_OBJECTS: usize = 128;
 /// A vote on more bytes than this is not done in the connection's task.
 const INLINE_VOTE_BYTES: u64 = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        conversation::Conversation,
+        scripted::{self, Scripted, say},
+    };
+    use bytes::Bytes;
+    use zeolith_types::{Oid, Value};
+
+    const TRANSACTION: Value = Value::Int(5);
+
+    /// Stores the first so many objects, and asks for the vote.
+    fn vote(client: &mut Conversation, objects: u64) -> Result<(Option<Job>, Vec<u8>), Ended> {
+        let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));
+        let begin = [TRANSACTION, bytes(b""), bytes(b""), Value::Dict(Vec::new())];
+        say(client, "tpc_begin", &begin)?;
+        for oid in 0..objects {
+            let oid = bytes(&Oid::new(oid).to_bytes());
+            say(client, "storea", &[oid, bytes(&[0; 8]), bytes(b"data"), TRANSACTION])?;
+        }
+        say(client, "vote", &[TRANSACTION])
+    }
+
+    #[test]
+    fn a_storage_that_panics_at_a_vote_ends_one_connection_and_nobody_waits_for_its_locks() {
+        for objects in [1, INLINE_VOTE_OBJECTS as u64 + 1] {
+            let storage = Scripted::default();
+            storage.vote_panics.store(true, std::sync::atomic::Ordering::Relaxed);
+            let (host, _) = scripted::host(storage);
+            let (mut unlucky, mut other) = (scripted::registered(&host, 1), scripted::registered(&host, 2));
+            let ended = match vote(&mut unlucky, objects) {
+                Ok((Some(job), _)) => unlucky.done(job.run(&host), &mut Vec::new()).err(),
+                Ok((None, _)) => None,
+                Err(ended) => Some(ended),
+            };
+            let said = ended.unwrap().to_string();
+            assert!(
+                said.contains("panicked at the vote") && said.contains("a defect of the storage"),
+                "{said}"
+            );
+            let (job, heard) = vote(&mut other, 1).unwrap_or_else(|ended| panic!("{ended}"));
+            assert!(job.is_none() && !heard.is_empty(), "it has its locks, and its answer");
+            drop(unlucky);
+            assert!(other.session.is_voting());
+            assert!(say(&mut other, "tpc_finish", &[TRANSACTION]).is_ok());
+        }
+    }
+}
