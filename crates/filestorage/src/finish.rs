@@ -3,13 +3,17 @@
 use crate::{
     append::Appender,
     file::DataFile,
-    ledger::again,
+    ledger::{Ledger, again},
     nearby::Nearby,
     prepare::Prepared,
     storage::{FileStorage, State, guard, poisoned, read_only},
     vote::{Checked, Voter},
 };
-use std::{fmt::Display, io, sync::Arc};
+use std::{
+    fmt::Display,
+    io,
+    sync::{Arc, MutexGuard, TryLockError},
+};
 use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, TransactionId, Voted, WriteSet};
 use zeolith_types::{Tid, Timestamp};
 
@@ -52,7 +56,7 @@ impl FileStorage {
                 return Err(not_rising(tid, state.tid));
             }
             let (end, ahead, generation) = {
-                let ledger = guard(&self.ledger);
+                let ledger = self.ledger_in(patience)?;
                 ledger.check()?;
                 (ledger.end, ledger.voted_len, ledger.generation)
             };
@@ -69,12 +73,24 @@ impl FileStorage {
             };
             let changed = prepared.changed();
             changed.iter().for_each(|oid| self.raise_next_oid(*oid));
-            let mut ledger = guard(&self.ledger);
+            let mut ledger = self.ledger_in(patience)?;
             // If a packed file has taken the place of the one that was looked at, positions are others now.
             if ledger.generation == generation {
                 ledger.vote(id, prepared, &state.file, patience)?;
                 return Ok(Voted::Ready { changed, resolved, undone });
             }
+        }
+    }
+
+    /// The ledger, which a pack keeps for the time of a few syncs when its file takes the place of this one.
+    fn ledger_in(&self, patience: Patience) -> Result<MutexGuard<'_, Ledger>> {
+        if patience == Patience::Wait {
+            return Ok(guard(&self.ledger));
+        }
+        match self.ledger.try_lock() {
+            Ok(ledger) => Ok(ledger),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(StorageError::WouldBlock),
         }
     }
 

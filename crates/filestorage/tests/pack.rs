@@ -19,7 +19,9 @@ fn pack(database: &Database, time: Timestamp) -> Result<PackOutcome> {
 }
 
 fn packed(database: &Database, time: Timestamp) {
-    assert!(matches!(pack(database, time).unwrap(), PackOutcome::Packed { before, after } if after < before));
+    assert!(
+        matches!(pack(database, time).unwrap(), PackOutcome::Packed { before, after, .. } if after < before)
+    );
 }
 
 fn revisions(database: &Database, oid: u64) -> usize {

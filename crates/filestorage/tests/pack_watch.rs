@@ -12,7 +12,7 @@ use std::{
 };
 use support::{Folder, store};
 use zeolith_filestorage::Options;
-use zeolith_storage::{PackEstimate, PackOutcome, PackProgress, Storage, StorageError};
+use zeolith_storage::{Held, PackEstimate, PackOutcome, PackPhase, PackProgress, Storage, StorageError};
 use zeolith_types::Tid;
 
 fn go_on(_: PackProgress) -> ControlFlow<()> {
@@ -35,7 +35,7 @@ fn an_estimate_says_what_the_pack_does_and_touches_nothing() {
         let PackEstimate { before, after } = database.storage.estimate_pack(time, &mut go_on).unwrap();
         assert!(folder.bytes() == bytes);
         match database.storage.pack(time, &mut go_on).unwrap() {
-            PackOutcome::Packed { before: was, after: is } => assert_eq!((before, after), (was, is)),
+            PackOutcome::Packed { before: was, after: is, .. } => assert_eq!((before, after), (was, is)),
             PackOutcome::NothingToDo => assert_eq!(before, after),
         }
         reopened(&folder, database);
@@ -83,4 +83,43 @@ fn a_pack_keeps_to_its_rate_and_hears_meanwhile_that_it_is_to_end() {
     assert!(matches!(database.storage.pack(later(), &mut go_on), Ok(PackOutcome::Packed { .. })));
     assert!(begun.elapsed() > Duration::from_millis(400), "{:?}", begun.elapsed());
     reopened(&folder, database);
+}
+
+/// A pack of a small database during which, whenever everything has been copied, another megabyte is committed, so
+/// many times at most. How often that was, and for what commits waited.
+fn overtaken(times: usize) -> (usize, Held) {
+    let folder = Folder::new();
+    let clock = || SystemTime::now().into();
+    let (database, _) = folder.try_open(Options { clock: Some(clock), ..Options::default() }).unwrap();
+    let first = database.commit(vec![store(0, Tid::ZERO, &record(0, &[]))]);
+    let mut last = database.commit(vec![store(0, first, &record(1, &[]))]);
+    let text = [&[b'x'; 1 << 20][..], &record(2, &[])].concat();
+    let mut count = 0;
+    let outcome = database.storage.pack(time_of(last), &mut |progress: PackProgress| {
+        let is_copying = matches!(progress.phase, PackPhase::Copy | PackPhase::CatchUp);
+        if is_copying && progress.done == progress.total && count < times {
+            count += 1;
+            last = database.commit(vec![store(0, last, &text)]);
+        }
+        ControlFlow::Continue(())
+    });
+    let Ok(PackOutcome::Packed { held, .. }) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(database.storage.last_transaction(), last);
+    reopened(&folder, database);
+    (count, held)
+}
+
+#[test]
+fn commits_wait_at_most_until_a_quarter_of_a_megabyte_is_copied() {
+    let (count, held) = overtaken(20);
+    assert_eq!(count, 20);
+    assert!(held.bytes <= 256 << 10, "{held:?}");
+    assert!(held.time.is_some_and(|time| time < Duration::from_secs(5)), "{held:?}");
+}
+
+#[test]
+fn a_pack_ends_however_fast_commits_come() {
+    let (count, held) = overtaken(usize::MAX);
+    assert!((64..80).contains(&count), "{count}");
+    assert!((1 << 20..4 << 20).contains(&held.bytes), "{held:?}");
 }

@@ -128,8 +128,8 @@ fn pack(host: &Host, label: &str, time: Timestamp) -> Result<Reply> {
     drop(shown);
     has_packed |= result.is_ok();
     match &result {
-        Ok(PackOutcome::Packed { before, after }) => {
-            say(&format!("complete: {before} bytes before, {after} after"));
+        Ok(PackOutcome::Packed { before, after, held }) => {
+            say(&format!("complete: {before} bytes before, {after} after{}", progress::held(*held)));
         }
         Ok(PackOutcome::NothingToDo) => {
             say("complete: there is nothing to drop that has not been dropped before");

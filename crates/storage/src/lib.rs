@@ -23,7 +23,7 @@ mod transaction;
 pub use blob::{BlobReader, BlobUpload, Blobs, UploadedBlob};
 pub use data::{RecordData, Spool, Spooled};
 pub use error::StorageError;
-pub use pack::{PackEstimate, PackOutcome, PackPhase, PackProgress};
+pub use pack::{Held, PackEstimate, PackOutcome, PackPhase, PackProgress};
 pub use resolve::{BTreesConflict, Disagreement, Resolution, ResolveRequest, Resolver};
 pub use transaction::{ConflictPolicy, TransactionId, Undone, Voted, Write, WriteSet};
 

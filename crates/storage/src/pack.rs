@@ -1,5 +1,7 @@
 //! What a pack tells while it is under way and at its end.
 
+use std::time::Duration;
+
 /// What a pack is about. The phases follow each other in this order; one with nothing to do is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PackPhase {
@@ -37,9 +39,20 @@ pub enum PackOutcome {
         before: u64,
         /// Bytes after.
         after: u64,
+        /// For what commits had to wait.
+        held: Held,
     },
     /// Nothing could be dropped, so nothing was touched.
     NothingToDo,
+}
+
+/// For what nobody could commit while a packed storage took the place of what was there before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes that had been committed shortly before and were copied meanwhile.
+    pub bytes: u64,
+    /// How long that took altogether, if the storage has a clock.
+    pub time: Option<Duration>,
 }
 
 /// What a pack would do.

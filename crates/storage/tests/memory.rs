@@ -3,8 +3,8 @@
 
 use std::{ops::ControlFlow, sync::Arc, time::Duration};
 use zeolith_storage::{
-    ConflictPolicy, Found, PackOutcome, PackPhase, Patience, Storage, StorageError, TransactionId, Write,
-    WriteSet, contract::Subject, memory::MemoryStorage,
+    ConflictPolicy, Found, Held, PackOutcome, PackPhase, Patience, Storage, StorageError, TransactionId,
+    Write, WriteSet, contract::Subject, memory::MemoryStorage,
 };
 use zeolith_types::{Oid, Tid, Timestamp};
 
@@ -76,7 +76,10 @@ fn a_pack_drops_what_was_not_current_at_its_time() {
     let third = commit(&storage, 3, &[(0, "c")]);
     let fourth = commit(&storage, 4, &[(0, "d")]);
     let before = storage.info().size;
-    assert_eq!(pack(&storage, 3).unwrap(), PackOutcome::Packed { before, after: before - 2 * 101 });
+    assert_eq!(
+        pack(&storage, 3).unwrap(),
+        PackOutcome::Packed { before, after: before - 2 * 101, held: Held::default() }
+    );
     assert_eq!((history(&storage, 0), history(&storage, 1)), (vec![fourth, third], vec![first]));
     let left = [(first, b'p', vec![1]), (third, b' ', vec![0]), (fourth, b' ', vec![0])];
     assert_eq!(transactions(&storage), left);

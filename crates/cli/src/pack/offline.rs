@@ -89,7 +89,7 @@ fn pack(storage: &dyn Storage, time: Timestamp, options: &Options) -> Result<(),
         return Ok(());
     }
     match storage.pack(time, &mut report)? {
-        PackOutcome::Packed { before, after } => show.end(&show::packed(before, after)),
+        PackOutcome::Packed { before, after, .. } => show.end(&show::packed(before, after)),
         PackOutcome::NothingToDo => {
             show.end("there is nothing to drop that has not been dropped before");
         }

@@ -152,6 +152,15 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
+    /// The same without telling anybody, for what is little.
+    pub(super) fn copy_rest(&mut self, end: u64) -> Result<()> {
+        let mut input = Input::new(self.old, end);
+        while self.copied_to < end {
+            self.later_transaction(&mut input)?;
+        }
+        Ok(())
+    }
+
     fn later_transaction(&mut self, input: &mut Input<'_>) -> Result<()> {
         let start = self.copied_to;
         let header = input.transaction(start)?;

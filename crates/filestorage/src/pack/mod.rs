@@ -28,6 +28,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use switch::Switched;
 use watch::Watch;
 use zeolith_storage::{PackOutcome, PackProgress, Result, StorageError};
 use zeolith_types::Tid;
@@ -87,10 +88,10 @@ impl FileStorage {
             // What is in the way of removing it now, the next start deals with.
             let _ = self.disk.remove(&path);
         }
-        let Some((before, after)) = packed? else {
-            return Ok(PackOutcome::NothingToDo);
-        };
-        Ok(PackOutcome::Packed { before, after })
+        Ok(match packed? {
+            Some(Switched { before, after, held }) => PackOutcome::Packed { before, after, held },
+            None => PackOutcome::NothingToDo,
+        })
     }
 
     /// Whoever watches a pack of this storage.

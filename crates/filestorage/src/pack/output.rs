@@ -97,7 +97,7 @@ impl Output {
     }
 
     /// The finished file under the name that it gets.
-    pub(super) fn into_data(self, path: &Path) -> DataFile {
+    pub(super) fn data_as(&self, path: &Path) -> DataFile {
         DataFile { file: Arc::clone(&self.data.file), path: path.to_path_buf() }
     }
 }

@@ -17,77 +17,130 @@ use std::{
     io,
     path::Path,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 use zeolith_disk::Access;
-use zeolith_storage::{PackPhase, Result};
+use zeolith_storage::{Held, PackPhase, Result};
+use zeolith_types::Timestamp;
+
+/// What a switch has come to.
+pub(super) struct Switched {
+    /// The size of the file before.
+    pub(super) before: u64,
+    /// The size of the new one.
+    pub(super) after: u64,
+    pub(super) held: Held,
+}
+
+/// How an attempt to switch has ended.
+enum Attempt {
+    Switched(Switched),
+    /// So much has been committed that copying it would keep others waiting for too long.
+    TooMuch,
+    /// A transaction that has been voted on says where things are in the old file. It will end soon.
+    Undoing,
+}
 
 impl FileStorage {
-    /// Puts the copy in the place of the file; the sizes before and after.
-    pub(super) fn switch_to(&self, mut copier: Copier<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64)> {
-        // Twice, since syncing what was copied first takes a while.
-        for _ in 0..2 {
-            self.catch_up(&mut copier, watch)?;
-            copier.output.sync()?;
-        }
+    /// Puts the copy in the place of the file.
+    pub(super) fn switch_to(&self, mut copier: Copier<'_>, watch: &mut Watch<'_>) -> Result<Switched> {
+        // Most of what came later, before anybody else has to wait for anything.
         self.catch_up(&mut copier, watch)?;
-        // An earlier pack's file is given back to the disk when it is closed: after the switch, since that can
-        // take long.
-        let _old = self.disk.open(&saved::with_suffix(&self.path, ".old"), Access::Read);
         // Whoever saves the index must not save that of the old file any more.
         let mut index_saved_to = guard(&self.index_saved_to);
-        let sizes = self.switch_now(copier, watch)?;
+        // The space of what loses its name is given back when the last handle goes: after the switch, since that
+        // can take long.
+        let nameless = [".old", ".index"].map(|suffix| {
+            let path = saved::with_suffix(&self.path, suffix);
+            self.disk.open(&path, Access::Read)
+        });
+        let switched = self.switch_soon(&mut copier, watch)?;
         *index_saved_to = 0;
         let saved = self.save_index(&mut index_saved_to, 0);
         // Without it the next start takes longer, and the next checkpoint tries again.
         drop(saved);
-        Ok(sizes)
+        drop(index_saved_to);
+        drop(nameless);
+        Ok(switched)
     }
 
-    /// Copies what has been committed, until that is little.
-    fn catch_up(&self, copier: &mut Copier<'_>, watch: &mut Watch<'_>) -> Result<()> {
-        for _ in 0..CATCH_UPS_MAX {
-            let end = guard(&self.ledger).end;
-            let behind = end - copier.copied_to;
-            copier.copy_later(end, watch)?;
-            if behind <= LITTLE {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn switch_now(&self, mut copier: Copier<'_>, watch: &mut Watch<'_>) -> Result<(u64, u64)> {
+    /// Tries until little is left to copy and no undo is in the way.
+    fn switch_soon(&self, copier: &mut Copier<'_>, watch: &mut Watch<'_>) -> Result<Switched> {
+        let (mut bytes_max, mut rounds) = (HELD_BYTES_MAX, 0);
         loop {
-            let last_tid = guard(&self.last_tid);
-            // As long as nobody finishes a transaction, the end stays where it is.
-            let end = self.sound_end()?;
-            copier.copy_later(end, watch)?;
-            copier.output.sync()?;
-            let mut ledger = guard(&self.ledger);
-            if ledger.has_backpointers() {
-                // An undo that has been voted says where things are in the old file. It will end soon.
-                drop(last_tid);
-                let waited = self.ledger_changed.wait_timeout(ledger, PATIENCE);
-                drop(waited.unwrap_or_else(PoisonError::into_inner));
-                watch.now(PackPhase::CatchUp, end, end)?;
-                continue;
+            self.catch_up(copier, watch)?;
+            match self.switch_now(copier, bytes_max)? {
+                Attempt::Switched(switched) => return Ok(switched),
+                Attempt::TooMuch => {
+                    rounds += 1;
+                    if rounds >= PATIENT_ROUNDS {
+                        // Commits come faster than they are copied, so they have to wait for more.
+                        bytes_max = bytes_max.saturating_mul(2);
+                    }
+                }
+                Attempt::Undoing => {
+                    let ledger = guard(&self.ledger);
+                    if ledger.has_backpointers() {
+                        let waited = self.ledger_changed.wait_timeout(ledger, PATIENCE);
+                        drop(waited.unwrap_or_else(PoisonError::into_inner));
+                    }
+                }
             }
-            // What is voted must find its space in the new file as well.
-            if ledger.voted_len > 0 {
-                let new = &copier.output.data;
-                let allocated = new.file.allocate(copier.output.position(), ledger.voted_len);
-                allocated.map_err(|source| failed(&new.path, source))?;
-            }
-            self.replace_marked(&copier.output, &ledger)?;
-            let after = self.replace_state(copier, &mut ledger);
-            drop(ledger);
-            let directory = self.path.parent().unwrap_or(Path::new("."));
-            if let Err(error) = self.disk.sync_directory(directory) {
-                // Nobody knows which file will be there after a power failure.
-                guard(&self.ledger).poison(poisoned(&self.path, &error));
-            }
-            return Ok((end, after));
+            watch.now(PackPhase::CatchUp, copier.copied_to, copier.copied_to)?;
         }
+    }
+
+    /// Copies what has been committed so far, durably, so that little is left to sync later.
+    fn catch_up(&self, copier: &mut Copier<'_>, watch: &mut Watch<'_>) -> Result<()> {
+        let end = self.sound_end()?;
+        copier.copy_later(end, watch)?;
+        copier.output.sync()
+    }
+
+    /// Switches if not more than `bytes_max` are to be copied. Nobody commits meanwhile, and nobody is told how
+    /// far it is.
+    fn switch_now(&self, copier: &mut Copier<'_>, bytes_max: u64) -> Result<Attempt> {
+        let last_tid = guard(&self.last_tid);
+        let begun = self.options.clock.map(|clock| clock());
+        // As long as nobody finishes a transaction, the end stays where it is.
+        let end = self.sound_end()?;
+        let bytes = end - copier.copied_to;
+        if bytes > bytes_max {
+            return Ok(Attempt::TooMuch);
+        }
+        if guard(&self.ledger).has_backpointers() {
+            return Ok(Attempt::Undoing);
+        }
+        copier.copy_rest(end)?;
+        copier.output.sync()?;
+        let mut ledger = guard(&self.ledger);
+        // Perhaps it was voted on just now.
+        if ledger.has_backpointers() {
+            return Ok(Attempt::Undoing);
+        }
+        // What is voted must find its space in the new file as well.
+        if ledger.voted_len > 0 {
+            let new = &copier.output.data;
+            let allocated = new.file.allocate(copier.output.position(), ledger.voted_len);
+            allocated.map_err(|source| failed(&new.path, source))?;
+        }
+        let old = Arc::clone(&self.state.load().file);
+        self.replace_marked(&copier.output)?;
+        let had_reserve = ledger.has_reserve();
+        let after = self.replace_state(copier, &mut ledger);
+        drop(ledger);
+        let directory = self.path.parent().unwrap_or(Path::new("."));
+        if let Err(error) = self.disk.sync_directory(directory) {
+            // Nobody knows which file will be there after a power failure.
+            guard(&self.ledger).poison(poisoned(&self.path, &error));
+        }
+        let time = begun.zip(self.options.clock).map(|(begun, clock)| passed(begun, clock()));
+        drop(last_tid);
+        if self.options.pack_keep_old && had_reserve {
+            // Reserved for transactions that go to the new file now.
+            let _ = old.file.set_len(end);
+        }
+        Ok(Attempt::Switched(Switched { before: end, after, held: Held { bytes, time } }))
     }
 
     /// The end of what is durable, if more may be written after it.
@@ -99,15 +152,15 @@ impl FileStorage {
 
     /// The new file takes the place of the old, and is marked as durable before it does: after a power failure
     /// whichever is there finds a mark of its own.
-    fn replace_marked(&self, output: &Output, ledger: &Ledger) -> Result<()> {
+    fn replace_marked(&self, output: &Output) -> Result<()> {
         let mut watermark = guard(&self.watermark);
         let watermark = watermark.as_mut().expect("a file that is written to has a watermark");
         let before = watermark.move_to(&output.data, output.position())?;
-        self.replace_file(ledger).inspect_err(|_| watermark.keep(before))
+        self.replace_file().inspect_err(|_| watermark.keep(before))
     }
 
     /// From here on the name of the file means the new one. After an error nothing has changed.
-    fn replace_file(&self, ledger: &Ledger) -> Result<()> {
+    fn replace_file(&self) -> Result<()> {
         let [pack, old, index] =
             [".pack", ".old", ".index"].map(|suffix| saved::with_suffix(&self.path, suffix));
         let keep_old = self.options.pack_keep_old;
@@ -124,12 +177,8 @@ impl FileStorage {
             }
             return Err(failed(&pack, source));
         }
-        // Both only take space if they stay: what had been reserved for transactions that go to the new
-        // file now, and the file of an earlier pack.
-        if keep_old && ledger.has_reserve() {
-            let _ = self.state.load().file.file.set_len(ledger.end);
-        }
         if !keep_old {
+            // The file of an earlier pack only takes space if it stays.
             let _ = self.remove_if_there(&old);
         }
         Ok(())
@@ -143,15 +192,15 @@ impl FileStorage {
     }
 
     /// Shows readers the new file; its size.
-    fn replace_state(&self, copier: Copier<'_>, ledger: &mut Ledger) -> u64 {
+    fn replace_state(&self, copier: &mut Copier<'_>, ledger: &mut Ledger) -> u64 {
         let mut unpublished = guard(&self.unpublished);
         for transaction in unpublished.iter_mut() {
             transaction.end = copier.moved(transaction.end);
         }
         let old = self.state.load_full();
         let (published, end) = (copier.moved(old.end), copier.output.position());
-        let file = Arc::new(copier.output.into_data(&self.path));
-        let index = Arc::new(copier.index);
+        let file = Arc::new(copier.output.data_as(&self.path));
+        let index = Arc::new(std::mem::take(&mut copier.index));
         ledger.move_to(end, &file, &index);
         let generation = ledger.generation;
         self.state.store(Arc::new(State { file, index, tid: old.tid, end: published, generation }));
@@ -159,7 +208,12 @@ impl FileStorage {
     }
 }
 
-/// So many bytes may be left to copy when the log writer is stopped.
-const LITTLE: u64 = 256 << 10;
-/// If commits come so fast that this often too much is left, they have to wait.
-const CATCH_UPS_MAX: usize = 64;
+/// Nothing, if the clock was set back meanwhile.
+fn passed(begun: Timestamp, now: Timestamp) -> Duration {
+    now.since_epoch().saturating_sub(begun.since_epoch())
+}
+
+/// So many bytes are copied at most while others wait to commit.
+const HELD_BYTES_MAX: u64 = 256 << 10;
+/// So often it is tried to have no more left than that.
+const PATIENT_ROUNDS: u32 = 32;

@@ -1,7 +1,7 @@
 //! How far a pack is, and how long it will still take, as people want to read it.
 
 use std::time::Duration;
-use zeolith_storage::{PackPhase, PackProgress};
+use zeolith_storage::{Held, PackPhase, PackProgress};
 use zeolith_types::{PackStatus, Timestamp};
 
 /// Follows one pack. Times are those of a clock that never steps back.
@@ -65,6 +65,13 @@ pub fn line(status: &PackStatus) -> String {
     };
     let left = seconds_left.map_or_else(String::new, |seconds| format!(", about {seconds} seconds left"));
     format!("{phase}, {percent} % of all: {amount}{left}")
+}
+
+/// `; commits waited 2.4 ms for the last 1234 bytes`, or nothing if there is nothing to tell.
+#[must_use]
+pub fn held(held: Held) -> String {
+    let Some(time) = held.time else { return String::new() };
+    format!("; commits waited {:.1} ms for the last {} bytes", time.as_secs_f64() * 1e3, held.bytes)
 }
 
 struct Part {
@@ -139,6 +146,13 @@ mod tests {
         progress.status(copied(2_000_000_000), at(9));
         let status = progress.status(PackProgress { phase: PackPhase::Blobs, done: 100, total: 100 }, at(10));
         assert_eq!((status.percent, status.seconds_left), (99, None));
+    }
+
+    #[test]
+    fn for_what_commits_waited_is_told_if_it_is_known() {
+        let time = Some(Duration::from_micros(2_345));
+        assert_eq!(held(Held { bytes: 1234, time }), "; commits waited 2.3 ms for the last 1234 bytes");
+        assert_eq!(held(Held::default()), "");
     }
 
     #[test]

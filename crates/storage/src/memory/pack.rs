@@ -4,7 +4,7 @@
 //! done a batch at a time, with the lock free in between for loads and commits.
 
 use super::{Content, MemoryStorage, OBJECT_SIZE, REVISION_SIZE, References};
-use crate::{PackOutcome, PackPhase, PackProgress, RecordData, Result, StorageError, Write};
+use crate::{Held, PackOutcome, PackPhase, PackProgress, RecordData, Result, StorageError, Write};
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -41,7 +41,11 @@ impl MemoryStorage {
         let before = self.read().size;
         let dropped = self.sweep(until, &kept, report)?;
         let after = before.saturating_sub(dropped);
-        Ok(if dropped == 0 { PackOutcome::NothingToDo } else { PackOutcome::Packed { before, after } })
+        if dropped == 0 {
+            return Ok(PackOutcome::NothingToDo);
+        }
+        // Nobody waits for more than a batch.
+        Ok(PackOutcome::Packed { before, after, held: Held::default() })
     }
 
     fn mark(&self, until: Tid, references: References, report: Report<'_>) -> Result<Kept> {
