@@ -27,13 +27,18 @@ def server_command():
     """The template of the command, as a list; None if no server was built."""
     command = os.environ.get("ZEOLITH_SERVER_CMD")
     if not command:
-        target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
-        built = [os.path.join(target, kind, "runzeo") for kind in ("release", "debug")]
-        built = [path for path in built if os.path.exists(path)]
-        if not built:
+        built = program("runzeo")
+        if built is None:
             return None
-        command = shlex.quote(built[0])
+        command = shlex.quote(built)
     return shlex.split(command if "{conf}" in command else command + " -C {conf}")
+
+
+def program(name):
+    """The path of a command of the project, release before debug; None if it was not built."""
+    target = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+    built = [os.path.join(target, kind, name) for kind in ("release", "debug")]
+    return next((path for path in built if os.path.exists(path)), None)
 
 
 def is_reference():
@@ -87,7 +92,7 @@ class Server:
     """
 
     def __init__(self, directory, storage=None, zeo="", address=None, msgpack=False, obey_permissions=False,
-                 environment=()):
+                 environment=(), command=None):
         self.directory = str(directory)
         self.address = address or ("127.0.0.1", free_port())
         self.storage = storage or filestorage(os.path.join(self.directory, "Data.fs"))
@@ -95,6 +100,8 @@ class Server:
         self.msgpack = msgpack
         self.obey_permissions = obey_permissions
         self.environment = dict(environment)
+        # Another server than the one under test.
+        self.command = command
         self.process = None
         self.log_path = os.path.join(self.directory, "server.log")
         self.output_path = os.path.join(self.directory, "server.out")
@@ -132,7 +139,7 @@ class Server:
         conf_path = os.path.join(self.directory, "server.conf")
         with open(conf_path, "w") as f:
             f.write(self.conf())
-        argv = [part.replace("{conf}", conf_path) for part in server_command()]
+        argv = [part.replace("{conf}", conf_path) for part in self.command or server_command()]
         environment = {k: v for k, v in os.environ.items() if k not in UNWANTED}
         environment.update(self.environment)
         with open(self.output_path, "ab") as output:

@@ -29,6 +29,9 @@ pub(crate) enum CallError {
         /// What it says.
         text: String,
     },
+    /// The server closed the connection, as ZEO's own does when it does not know a method.
+    #[error("it closed the connection")]
+    Closed,
     /// The connection is of no use any more.
     #[error("{0}")]
     Lost(String),
@@ -137,11 +140,13 @@ fn text(payload: &Value) -> String {
 
 impl From<io::Error> for CallError {
     fn from(error: io::Error) -> Self {
-        Self::Lost(match error.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not answer".to_owned(),
-            io::ErrorKind::UnexpectedEof => "it closed the connection".to_owned(),
-            _ => error.to_string(),
-        })
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Self::Lost("it does not answer".to_owned())
+            }
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::Closed,
+            _ => Self::Lost(error.to_string()),
+        }
     }
 }
 

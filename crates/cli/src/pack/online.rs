@@ -15,16 +15,24 @@ pub(super) fn run(address: &str, time: f64, options: &Options) -> Result<(), Tro
     let registered = Caller::register(socket, &options.storage.to_lowercase(), timeout);
     let mut caller = registered.map_err(|error| Trouble::NotStarted(format!("{address}: {error}")))?;
     let failed = |error: CallError| Trouble::Failed(format!("{address}: {error}"));
+    let not_by_all = |method: &'static str| {
+        move |error: CallError| match error {
+            CallError::Closed => Trouble::Failed(format!(
+                "{address}: it closed the connection when {method} was called: ZEO's own server does not know it"
+            )),
+            error => failed(error),
+        }
+    };
     let mut show = Show::new(options.quiet);
     if options.cancel {
-        let cancelled = caller.call("pack_cancel", &[], timeout).map_err(failed)?;
+        let cancelled = caller.call("pack_cancel", &[], timeout).map_err(not_by_all("pack_cancel"))?;
         if cancelled != Value::Bool(true) {
             return Err(Trouble::Failed(format!("{address}: there is no pack under way")));
         }
         show.end("the pack is being cancelled");
     } else if options.dry_run {
         let estimate = wait(&mut caller, "pack_estimate", &[Value::Float(time)], &mut show);
-        let estimate = estimate.map_err(failed)?;
+        let estimate = estimate.map_err(not_by_all("pack_estimate"))?;
         let bytes = |name| number(&estimate, name).unwrap_or_default();
         show.end(&show::estimate(bytes("before"), bytes("after")));
     } else if options.no_wait {
