@@ -56,10 +56,10 @@ def record(references, turn, size):
     return CLASS + b"".join(parts)
 
 
-def generate(path, megabytes):
-    """Writes a database of about that size: half current and reached, a quarter garbage, a quarter old.
+def generate(path, megabytes, size=900):
+    """Writes a database of about twice that size: half current and reached, a quarter garbage, a quarter old.
 
-    Returns how many objects a pack keeps.
+    A thousand objects a megabyte are kept, whatever the `size` of their texts. Returns how many that are.
     """
     count = megabytes * 1000
     half = count // 2
@@ -106,7 +106,7 @@ def generate(path, megabytes):
             batch.clear()
 
         for number, references, turn in content():
-            batch.append((number, record(references, turn, 700 if references else 900)))
+            batch.append((number, record(references, turn, max(size - 200, 0) if references else size)))
             if len(batch) == RECORDS_IN_TRANSACTION:
                 flush()
         if batch:

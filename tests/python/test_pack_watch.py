@@ -77,3 +77,23 @@ def test_a_full_disk_ends_the_pack_and_nothing_else(path, serve, connect):
     assert server.end() == 0
     with opened(path, read_only=True) as storage:
         assert reached(storage) == before
+
+
+def test_a_pack_takes_sixteen_bytes_an_object_and_a_few_megabytes(tmp_path, serve, connect):
+    path = str(tmp_path / "Data.fs")
+    kept = pack_figures.generate(path, 200, size=20)
+    server = serve(storage=servers.filestorage(path))
+    client = connect(server)
+    before, _ = pack_figures.memory_of(server.process.pid)
+    objects = len(client)
+    assert objects == kept * 3 // 2
+    peak = pack_figures.Peak(server.process.pid)
+    try:
+        client.pack(time.time(), wait=True)
+    finally:
+        highest = peak.stop()
+    client.close()
+    assert server.end() == 0
+    grown = (highest - before) * 2**20
+    print("%d objects, %.1f bytes each" % (objects, grown / objects))
+    assert grown < 16 * objects + 6 * 2**20
