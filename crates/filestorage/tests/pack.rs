@@ -9,9 +9,9 @@ mod support;
 
 use packing::{filled, later, record, reopened, time_of, undo};
 use std::ops::ControlFlow;
-use support::{Database, Folder, exists, set, store};
+use support::{Database, Folder, delete, exists, set, store};
 use zeolith_filestorage::{Finding, Options};
-use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Patience, Result, Storage, StorageError};
+use zeolith_storage::{Found, PackOutcome, PackPhase, PackProgress, Patience, Result, Storage, StorageError};
 use zeolith_types::{Oid, Tid, Timestamp};
 
 fn pack(database: &Database, time: Timestamp) -> Result<PackOutcome> {
@@ -48,6 +48,37 @@ fn a_pack_drops_old_revisions_and_garbage() {
     let database = reopened(&folder, database);
     assert_eq!((database.current(1).unwrap(), revisions(&database, 1)), (record(13, &[2]), 2));
     assert_eq!(database.storage.last_transaction(), fourth);
+}
+
+/// A client that knows of it would find its cache newer than the server, and not connect any more.
+#[test]
+fn the_last_transaction_is_the_last_after_a_restart_though_a_pack_has_dropped_all_of_it() {
+    let (folder, database, _) = filled();
+    let last = database.commit(vec![store(9, Tid::ZERO, &record(9, &[]))]);
+    let estimate = database.storage.estimate_pack(later(), &mut |_| ControlFlow::Continue(())).unwrap();
+    packed(&database, later());
+    assert_eq!(database.current(9), None);
+    assert_eq!(database.storage.info().size, estimate.after);
+    let database = reopened(&folder, database);
+    assert_eq!(database.storage.last_transaction(), last);
+    assert_eq!(database.tids().last(), Some(&last));
+    assert_eq!(pack(&database, later()).unwrap(), PackOutcome::NothingToDo);
+    let next = database.commit(vec![store(9, Tid::ZERO, &record(9, &[]))]);
+    packed(&database, later());
+    assert_eq!(database.tids().last(), Some(&next), "an empty one that is not the last goes");
+    assert!(!database.tids().contains(&last));
+}
+
+#[test]
+fn an_object_that_did_not_exist_at_the_pack_time_does_not_though_its_deletion_is_undone_later() {
+    let (folder, database, first) = filled();
+    let deleted = database.commit(vec![delete(3, first)]);
+    let again = database.commit(vec![undo(deleted), store(1, first, &record(11, &[2, 3]))]);
+    packed(&database, time_of(deleted));
+    let database = reopened(&folder, database);
+    let before = database.storage.load_before(Oid::new(3), again, Patience::Wait).unwrap();
+    assert_eq!(before.found, Found::NoObject);
+    assert_eq!(database.current(3).unwrap(), record(3, &[4]));
 }
 
 #[test]

@@ -78,9 +78,7 @@ impl<'a> Copier<'a> {
             if header.status != STATUS_UNDONE && kept.takes(input, &record, position)? {
                 if !is_begun {
                     is_begun = true;
-                    self.output.push(&TransactionHeader { status: STATUS_PACKED, ..header }.encode())?;
-                    let texts = start + TRANSACTION_HEADER_LEN as u64;
-                    self.output.push(input.bytes(texts, header.texts_len())?)?;
+                    self.begin_packed(input, start, header)?;
                 }
                 let here = self.output.position();
                 self.packed_record(input, record, position, new_start)?;
@@ -91,11 +89,18 @@ impl<'a> Copier<'a> {
             }
             position += record.record_len();
         }
-        if is_begun {
-            self.end_transaction(new_start)?;
-        }
         self.copied_to = end + NUMBER_LEN as u64;
-        Ok(())
+        if !is_begun && kept.is_last(self.copied_to) {
+            is_begun = true;
+            self.begin_packed(input, start, header)?;
+        }
+        if is_begun { self.end_transaction(new_start) } else { Ok(()) }
+    }
+
+    fn begin_packed(&mut self, input: &mut Input<'_>, start: u64, header: TransactionHeader) -> Result<()> {
+        self.output.push(&TransactionHeader { status: STATUS_PACKED, ..header }.encode())?;
+        let texts = start + TRANSACTION_HEADER_LEN as u64;
+        self.output.push(input.bytes(texts, header.texts_len())?)
     }
 
     fn packed_record(

@@ -49,10 +49,10 @@ fn packed_len(state: &State, kept: &Kept<'_>, watch: &mut Watch<'_>) -> Result<u
             }
             position += record.record_len();
         }
-        if records > 0 {
+        position = end + NUMBER_LEN as u64;
+        if records > 0 || kept.is_last(position) {
             len += header.header_len() + records + NUMBER_LEN as u64;
         }
-        position = end + NUMBER_LEN as u64;
         watch.at(PackPhase::Copy, position, kept.pack_position, input.take_read())?;
     }
     Ok(len)

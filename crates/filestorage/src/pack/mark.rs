@@ -28,6 +28,8 @@ pub(super) struct Kept<'a> {
     pub(super) pack_position: u64,
     /// Other records that later transactions point back to.
     extra: HashSet<u64>,
+    /// The objects that they are of.
+    extra_oids: HashSet<Oid>,
     gc: bool,
     /// Where the records of marked objects are whose references are not marked.
     todo: Vec<u64>,
@@ -56,8 +58,18 @@ impl<'a> Kept<'a> {
     ) -> Result<Option<Self>> {
         let Some(pack_position) = boundary(state, until, watch)? else { return Ok(None) };
         let positions = Index::default();
-        let (extra, todo) = (HashSet::new(), Vec::new());
-        let kept = Self { state, positions, pack_position, extra, gc, todo, marked: 0, later: pack_position };
+        let (extra, extra_oids, todo) = (HashSet::new(), HashSet::new(), Vec::new());
+        let kept = Self {
+            state,
+            positions,
+            pack_position,
+            extra,
+            extra_oids,
+            gc,
+            todo,
+            marked: 0,
+            later: pack_position,
+        };
         kept.positions_of_index()?;
         kept.positions_before_later(watch)?;
         Ok(Some(kept))
@@ -127,10 +139,22 @@ impl<'a> Kept<'a> {
             return Ok(true);
         }
         let mark = if self.gc { MARK } else { 0 };
+        if record.data_len == 0 && self.extra_oids.contains(&record.oid) && input.is_gone(record, position)? {
+            // Or the object would seem to exist from the record that is kept until it was created again.
+            return Ok(true);
+        }
         if self.positions.get(record.oid) != Some(position | mark) {
             return Ok(false);
         }
         input.is_gone(record, position).map(|is_gone| !is_gone)
+    }
+
+    /// Whether nothing has been committed after the transaction that ends at `end`, which is packed.
+    ///
+    /// Such a one is kept even if nothing is left of it. What is the storage's last transaction must be so after a
+    /// restart, or clients that know of it would not connect any more: their caches were newer than the server.
+    pub(super) const fn is_last(&self, end: u64) -> bool {
+        end == self.pack_position && end == self.state.end
     }
 
     /// Whether a later transaction points back to the record at `position`.
@@ -250,6 +274,7 @@ impl<'a> Kept<'a> {
                 if record.data_len == 0 {
                     let pointer = input.number(here + RECORD_HEADER_LEN as u64)?;
                     if pointer != 0 && pointer < self.pack_position && self.extra.insert(pointer) {
+                        self.extra_oids.insert(oid);
                         self.follow_from(pointer, watch)?;
                     }
                 } else if self.state.index.get(oid) == Some(here)
