@@ -68,6 +68,7 @@ enum Expected {
     Voted,
     Finished,
     Aborted,
+    Packed,
 }
 
 impl Client {

@@ -58,6 +58,10 @@ pub struct Counts {
     pub lagged: u64,
     /// Server processes that ended without warning.
     pub crashes: u64,
+    /// Votes that undo something.
+    pub undos: u64,
+    /// Packs that have made the file smaller.
+    pub packs: u64,
     /// Questions asked by the checks.
     pub checks: u64,
 }
@@ -77,6 +81,8 @@ impl Counts {
             timeouts: self.timeouts + other.timeouts,
             lagged: self.lagged + other.lagged,
             crashes: self.crashes + other.crashes,
+            undos: self.undos + other.undos,
+            packs: self.packs + other.packs,
             checks: self.checks + other.checks,
         }
     }

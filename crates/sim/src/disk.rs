@@ -34,6 +34,8 @@ struct State {
     faults: Faults,
     /// The process that used it has ended: nothing works any more.
     dead: bool,
+    /// A pack is at the step in which nobody may commit.
+    switching: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -92,6 +94,7 @@ impl SimDisk {
             random,
             faults: Faults::default(),
             dead: false,
+            switching: false,
         })))
     }
 
@@ -101,6 +104,16 @@ impl SimDisk {
 
     pub(crate) fn is_dead(&self) -> bool {
         self.lock().dead
+    }
+
+    /// A pack begins.
+    pub(crate) fn pack_begins(&self) {
+        self.lock().switching = false;
+    }
+
+    /// Whether the pack that began last has come to its last step, in which it holds what commits need.
+    pub(crate) fn is_switching(&self) -> bool {
+        self.lock().switching
     }
 
     /// Ends the process that uses it, and gives what the next one finds.
@@ -249,6 +262,7 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.lock();
         state.alive()?;
+        state.switching |= path == Path::new(OLD);
         let found = state.names.get(path).copied();
         let file = match (found, access) {
             (Some(_), Access::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
@@ -436,5 +450,7 @@ fn error(errno: i32) -> io::Error {
 
 /// The watermark of the database that the server has.
 const WATERMARK: &str = "var/Data.fs.synced";
+/// The file before the last pack; the next one takes hold of it before it switches.
+const OLD: &str = "var/Data.fs.old";
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

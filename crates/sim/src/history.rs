@@ -1,10 +1,13 @@
 //! The model: what every object was after every commit, as a map. Storage, server and caches are compared
 //! with it.
 
-use crate::checks::{Checks, Invariant};
+use crate::{
+    checks::{Checks, Invariant},
+    record::references,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use zeolith_storage::{Found, Load, Patience, RecordData, Storage, Write, WriteSet};
+use zeolith_storage::{Found, Load, Patience, RecordData, Storage, Undone, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 /// The objects of a commit, with their records; `None` is a deletion.
@@ -25,6 +28,16 @@ pub(crate) struct History {
     revisions: BTreeMap<Oid, BTreeMap<Tid, Option<Bytes>>>,
     /// Handed to the storage for writing, with an outcome that nobody was told.
     doubtful: BTreeMap<Bytes, Changes>,
+    dropped: Dropped,
+}
+
+/// What packs may have dropped: those that were begun, for nobody knows of a crash whether it came before the end.
+#[derive(Debug, Default)]
+struct Dropped {
+    /// Revisions that had been replaced, and deletions, up to here.
+    until: Tid,
+    /// Objects that could not be reached from the root at the time of a pack, and the latest such time.
+    garbage: BTreeMap<Oid, Tid>,
 }
 
 /// What a look into the model finds.
@@ -37,11 +50,11 @@ pub(crate) enum Known {
 
 impl History {
     /// The storage says that it is durable.
-    pub(crate) fn commit(&mut self, tid: Tid, writes: &WriteSet, checks: &mut Checks) {
+    pub(crate) fn commit(&mut self, tid: Tid, label: &Bytes, changes: Changes, checks: &mut Checks) {
         let last = self.last();
         checks.ensure(tid > last, Invariant::TidsRise, || format!("{tid} was given after {last}"));
-        self.doubtful.remove(&writes.description);
-        self.enter(tid, Commit { label: writes.description.clone(), changes: changes(writes) });
+        self.doubtful.remove(label);
+        self.enter(tid, Commit { label: label.clone(), changes });
     }
 
     fn enter(&mut self, tid: Tid, commit: Commit) {
@@ -52,8 +65,153 @@ impl History {
     }
 
     /// Its fate will be known when the storage is opened again.
-    pub(crate) fn doubt(&mut self, writes: &WriteSet) {
-        self.doubtful.insert(writes.description.clone(), changes(writes));
+    pub(crate) fn doubt(&mut self, label: &Bytes, changes: Changes) {
+        self.doubtful.insert(label.clone(), changes);
+    }
+
+    /// What a transaction does to objects. What its undos do the storage has said, and [`Self::check_undo`] has
+    /// checked.
+    pub(crate) fn changes(&self, writes: &WriteSet, undone: &[Undone]) -> Changes {
+        let mut changes = changes(writes);
+        for Undone { oid, back_to, .. } in undone {
+            changes.insert(*oid, back_to.and_then(|tid| self.record_of(*oid, tid)));
+        }
+        changes
+    }
+
+    fn record_of(&self, oid: Oid, tid: Tid) -> Option<Bytes> {
+        self.revisions.get(&oid)?.get(&tid)?.clone()
+    }
+
+    /// An undo gives each object of its transaction, which must be as that left it, what it had before.
+    pub(crate) fn check_undo(&self, tid: Tid, undone: &[Undone], checks: &mut Checks) {
+        let expected = self.commits.get(&tid).map(|commit| &commit.changes);
+        let objects: BTreeSet<Oid> = undone.iter().filter(|one| one.tid == tid).map(|one| one.oid).collect();
+        let is_whole =
+            expected.is_some_and(|changes| changes.keys().copied().collect::<BTreeSet<_>>() == objects);
+        checks.ensure(is_whole, Invariant::NoneIsHalfThere, || {
+            format!("the undo of {tid} touches {objects:?}, it changed {:?}", expected.map(BTreeMap::keys))
+        });
+        for Undone { oid, back_to, .. } in undone.iter().filter(|one| one.tid == tid) {
+            // Of several undos in a transaction the later ones find what the first has made of the object.
+            let is_first = undone.iter().find(|one| one.oid == *oid).is_some_and(|first| first.tid == tid);
+            let current = self.revisions.get(oid).and_then(BTreeMap::last_key_value);
+            let is_as_left = current.is_some_and(|(_, data)| *data == self.record_of(*oid, tid));
+            checks.ensure(!is_first || is_as_left, Invariant::ThePastIsImmutable, || {
+                format!("{tid} is undone, though {oid} has been changed since: {current:?}")
+            });
+            let before = self.revisions.get(oid).and_then(|revisions| revisions.range(..tid).next_back());
+            let wanted = before.and_then(|(_, data)| data.clone());
+            let got = back_to.and_then(|tid| self.record_of(*oid, tid));
+            let may_be_gone = before.is_some_and(|(start, _)| self.dropped.is_garbage(*oid, *start));
+            checks.ensure(
+                got == wanted || may_be_gone && got.is_none(),
+                Invariant::ThePastIsImmutable,
+                || {
+                    format!(
+                        "the undo of {tid} gives {oid} what it had at {back_to:?}: {got:?}, it had {wanted:?}"
+                    )
+                },
+            );
+        }
+    }
+
+    /// Somebody wants a pack: what it may drop can be gone from now on.
+    pub(crate) fn pack_begins(&mut self, until: Tid, collects_garbage: bool) {
+        // What is committed from now on is kept, however late the time of the pack is.
+        let until = until.min(self.last());
+        self.dropped.until = self.dropped.until.max(until);
+        if !collects_garbage {
+            return;
+        }
+        let reachable = self.reachable(until);
+        for oid in self.revisions.keys().filter(|oid| !reachable.contains(oid)) {
+            let latest = self.dropped.garbage.entry(*oid).or_default();
+            *latest = until.max(*latest);
+        }
+    }
+
+    /// Whether a pack was ever begun.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.dropped.until > Tid::ZERO
+    }
+
+    fn reachable(&self, at: Tid) -> BTreeSet<Oid> {
+        let (mut found, mut todo) = (BTreeSet::new(), vec![Oid::ZERO]);
+        while let Some(oid) = todo.pop() {
+            if !found.insert(oid) {
+                continue;
+            }
+            let revision = self.revisions.get(&oid).and_then(|revisions| revisions.range(..=at).next_back());
+            if let Some((_, Some(data))) = revision {
+                todo.extend(references(data));
+            }
+        }
+        found
+    }
+
+    /// Whether a pack may have dropped what a commit did to an object.
+    fn may_be_dropped(&self, oid: Oid, tid: Tid) -> bool {
+        let Some(revisions) = self.revisions.get(&oid) else { return false };
+        let is_deletion = revisions.get(&tid).is_some_and(Option::is_none) && tid <= self.dropped.until;
+        is_deletion || self.may_be_gone(oid, tid)
+    }
+
+    /// Whether a pack may have dropped a revision.
+    fn may_be_gone(&self, oid: Oid, start: Tid) -> bool {
+        let end = self.revision_after(oid, start).map(|(end, _)| end);
+        end.is_some_and(|end| end <= self.dropped.until) || self.dropped.is_garbage(oid, start)
+    }
+
+    /// Whether a commit may have been dropped as a whole.
+    pub(crate) fn may_be_absent(&self, tid: Tid) -> bool {
+        let dropped = |commit: &Commit| commit.changes.keys().all(|oid| self.may_be_dropped(*oid, tid));
+        tid <= self.dropped.until && self.commits.get(&tid).is_none_or(dropped)
+    }
+
+    fn revision_after(&self, oid: Oid, start: Tid) -> Option<(Tid, &Option<Bytes>)> {
+        let later = (std::ops::Bound::Excluded(start), std::ops::Bound::Unbounded);
+        self.revisions.get(&oid)?.range(later).next().map(|(tid, data)| (*tid, data))
+    }
+
+    /// Whether the storage may answer so where the history knows this: packs may have dropped it.
+    pub(crate) fn allows(&self, oid: Oid, known: &Known, answer: &Known) -> bool {
+        if answer == known {
+            return true;
+        }
+        let is_absent = matches!(answer, Known::NothingBefore | Known::NoObject);
+        is_absent
+            && match known {
+                Known::Revision { start, .. } => self.may_be_gone(oid, *start),
+                Known::NothingBefore | Known::NoObject => self.is_packed(),
+            }
+    }
+
+    /// Whether a cache may have this where the history knows that. What a pack drops without a trace a client that
+    /// was away is not told: that an object was deleted, or what became of it when nothing referred to it.
+    pub(crate) fn allows_cached(&self, oid: Oid, known: &Known, cached: &Known) -> bool {
+        if cached == known {
+            return true;
+        }
+        let Known::Revision { start, data, .. } = cached else { return false };
+        let was_so = self.record_of(oid, *start).as_ref() == Some(data);
+        let untold = self.revision_after(oid, *start).is_some_and(|(tid, _)| self.may_be_untold(oid, tid));
+        was_so && untold
+    }
+
+    /// Whether a client that returns need not be told that this commit changed this object.
+    fn may_be_untold(&self, oid: Oid, tid: Tid) -> bool {
+        let is_gone =
+            self.revisions.get(&oid).and_then(|revisions| revisions.get(&tid)).is_some_and(Option::is_none);
+        is_gone && tid <= self.dropped.until || self.dropped.is_garbage(oid, tid)
+    }
+
+    /// Whether a client that returns need not be told that an object has changed since.
+    pub(crate) fn may_go_untold(&self, oid: Oid, after: Tid, through: Tid) -> bool {
+        let later = (std::ops::Bound::Excluded(after), std::ops::Bound::Included(through));
+        let Some(revisions) = self.revisions.get(&oid) else { return false };
+        let mut changes = revisions.range(later).map(|(tid, _)| *tid);
+        changes.next_back().is_some_and(|last| self.may_be_untold(oid, last))
     }
 
     pub(crate) fn last(&self) -> Tid {
@@ -107,18 +265,16 @@ impl History {
     /// whole transactions that had been handed in.
     pub(crate) fn compare(&mut self, storage: &dyn Storage, checks: &mut Checks) -> Result<(), String> {
         let stored = read_all(storage).map_err(|error| format!("reading the storage: {error}"))?;
-        let mut expected = self.commits.clone().into_iter();
         let mut new = Vec::new();
+        let mut seen = BTreeSet::new();
         for (tid, commit) in stored {
-            match expected.next() {
-                Some((known_tid, known)) => {
+            seen.insert(tid);
+            match self.commits.get(&tid) {
+                Some(known) => {
                     let same =
-                        known_tid == tid && known.label == commit.label && known.changes == commit.changes;
+                        known.label == commit.label && self.is_rest_of(tid, &known.changes, &commit.changes);
                     checks.ensure(same, Invariant::ThePastIsImmutable, || {
-                        format!(
-                            "the file says {tid} {:?}, the history {known_tid} {:?}",
-                            commit.label, known.label
-                        )
+                        format!("the file says {tid} {commit:?}, the history {known:?}")
                     });
                 }
                 None => new.push((tid, commit)),
@@ -127,7 +283,8 @@ impl History {
                 return Ok(());
             }
         }
-        if let Some((tid, commit)) = expected.next() {
+        let lost = self.commits.iter().find(|(tid, _)| !seen.contains(tid) && !self.may_be_absent(**tid));
+        if let Some((tid, commit)) = lost {
             checks.fail(Invariant::DurableBeforeTold, format!("{tid} {:?} is lost", commit.label));
         }
         for (tid, commit) in new {
@@ -149,21 +306,37 @@ impl History {
         Ok(())
     }
 
-    /// Every object at its newest and at one older revision.
-    fn compare_loads(&self, storage: &dyn Storage, checks: &mut Checks) {
+    /// Whether these changes of a commit are all, but for what a pack may have dropped.
+    pub(crate) fn is_rest_of(&self, tid: Tid, all: &Changes, rest: &Changes) -> bool {
+        let is_so = |(oid, data): (&Oid, &Option<Bytes>)| match rest.get(oid) {
+            Some(stored) => stored == data,
+            None => self.may_be_dropped(*oid, tid),
+        };
+        all.iter().all(is_so) && rest.keys().all(|oid| all.contains_key(oid))
+    }
+
+    /// Every object at its newest and at one older revision, as far as it is published.
+    pub(crate) fn compare_loads(&self, storage: &dyn Storage, checks: &mut Checks) {
+        let last = storage.last_transaction();
         for (oid, revisions) in &self.revisions {
-            let newest = revisions.last_key_value().map_or(Tid::ZERO, |(tid, _)| *tid);
+            let newest = revisions.range(..=last).next_back().map_or(Tid::ZERO, |(tid, _)| *tid);
             for before in [Tid::MAX, newest] {
                 let load = storage.load_before(*oid, before, Patience::Wait);
                 let found = load.as_ref().map(found);
-                let known = self.load_before(*oid, before, self.last());
+                let known = self.load_before(*oid, before, last);
                 checks.ensure(
-                    found.as_ref().is_ok_and(|found| *found == known),
+                    found.as_ref().is_ok_and(|found| self.allows(*oid, &known, found)),
                     Invariant::ThePastIsImmutable,
                     || format!("{oid} before {before} is {found:?}, was {known:?}"),
                 );
             }
         }
+    }
+}
+
+impl Dropped {
+    fn is_garbage(&self, oid: Oid, start: Tid) -> bool {
+        self.garbage.get(&oid).is_some_and(|latest| start <= *latest)
     }
 }
 
@@ -184,14 +357,14 @@ fn known(start: Tid, end: Option<Tid>, data: &Option<Bytes>) -> Known {
     }
 }
 
-/// What a transaction does to objects; its checks do nothing.
+/// What a transaction does to objects by name; its checks do nothing.
 pub(crate) fn changes(writes: &WriteSet) -> Changes {
     let read = |data: &RecordData| data.bytes(Patience::Wait).expect("what a client sent can be read");
     let of_write = |write: &Write| match write {
         Write::Store { oid, data, .. } => Some((*oid, Some(read(data)))),
         Write::Restore { oid, data, .. } => Some((*oid, data.as_ref().map(read))),
         Write::Delete { oid, .. } => Some((*oid, None)),
-        // Checks change nothing, and simulated clients do nothing else.
+        // Checks change nothing, undos are for the storage to tell, and simulated clients do nothing else.
         _ => None,
     };
     writes.writes.iter().filter_map(of_write).collect()

@@ -13,6 +13,7 @@ mod history;
 mod network;
 mod plan;
 mod random;
+mod record;
 mod schedule;
 mod server;
 mod trace;

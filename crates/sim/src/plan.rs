@@ -38,6 +38,11 @@ pub(crate) struct Plan {
     pub(crate) zeros: u64,
     /// In so many of 1000 decisions a client cuts, stops, vanishes or sends nonsense.
     pub(crate) unruly: u64,
+    /// In so many of 1000 decisions a client packs.
+    pub(crate) packs: u64,
+    /// What the storage is told of packs.
+    pub(crate) pack_gc: bool,
+    pub(crate) pack_keep_old: bool,
 }
 
 impl Plan {
@@ -69,7 +74,15 @@ impl Plan {
             record_max: random.pick(&[40, 40, 700, 3_000]),
             zeros: random.pick(&[0, 50, 500]),
             unruly: random.pick(&[0, 20, 60, 150]),
+            packs: random.pick(&[0, 3, 20]),
+            pack_gc: random.chance(500),
+            pack_keep_old: random.chance(500),
         }
+    }
+
+    pub(crate) fn storage_options(&self) -> zeolith_filestorage::Options {
+        let (pack_gc, pack_keep_old) = (self.pack_gc, self.pack_keep_old);
+        zeolith_filestorage::Options { pack_gc, pack_keep_old, ..Default::default() }
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -12,7 +12,7 @@ use crate::{
     checks::Invariant,
     context::Context,
     disk::SimDisk,
-    history::changes,
+    history::{Changes, History},
     network::Toward,
     schedule::{Event, Micros},
 };
@@ -24,10 +24,12 @@ use std::{
     path::Path,
     sync::Arc,
 };
-use zeolith_core::{Abandoned, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId};
-use zeolith_filestorage::{FileStorage, Options};
-use zeolith_storage::{Storage, StorageError, TransactionId, WriteSet};
-use zeolith_types::{Oid, Refusal, Tid};
+use zeolith_core::{
+    Abandoned, Caller, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId,
+};
+use zeolith_filestorage::FileStorage;
+use zeolith_storage::{PackOutcome, Storage, StorageError, TransactionId, Undone, Voted, Write, WriteSet};
+use zeolith_types::{Oid, Refusal, Reply, Tid, Timestamp};
 
 /// One server process, from its start to its end.
 pub(crate) struct Server {
@@ -45,6 +47,7 @@ pub(crate) struct Server {
     log_writer: LogWriter,
     questions: BTreeMap<u64, (SessionId, Question)>,
     question_count: u64,
+    packs: VecDeque<PackRequest>,
     /// What each open vote wants, for the checks.
     votes: BTreeMap<TransactionId, OpenVote>,
     armed: Option<Micros>,
@@ -59,19 +62,45 @@ pub(crate) struct Server {
 pub(crate) enum Mail {
     Granted(TransactionId),
     FinishFailed(Refusal),
+    Packed(Caller, Result<Reply, Refusal>),
     TimedOut,
+}
+
+/// Somebody wants the storage packed.
+pub(crate) struct PackRequest {
+    session: SessionId,
+    /// Who waits for the end.
+    to: Option<Caller>,
+    pub(crate) time: Timestamp,
 }
 
 struct OpenVote {
     session: SessionId,
     writes: WriteSet,
+    /// What the storage says that its undos do.
+    undone: Vec<Undone>,
     is_ready: bool,
+}
+
+impl OpenVote {
+    fn changes(&self, history: &History) -> Changes {
+        history.changes(&self.writes, &self.undone)
+    }
+
+    /// The transactions that it undoes.
+    fn undoes(&self) -> impl Iterator<Item = Tid> + '_ {
+        self.writes.writes.iter().filter_map(|write| match write {
+            Write::Undo { tid } => Some(*tid),
+            _ => None,
+        })
+    }
 }
 
 impl Server {
     /// Opens the storage and serves it.
     pub(crate) fn start(boot: u64, disk: SimDisk, context: &mut Context) -> Result<Self, String> {
-        let opened = FileStorage::open(Arc::new(disk.clone()), Path::new(PATH), Options::default());
+        let opened =
+            FileStorage::open(Arc::new(disk.clone()), Path::new(PATH), context.plan.storage_options());
         let (storage, report) = opened.map_err(|error| error.to_string())?;
         context.note(format_args!(
             "opened: {:?}, {} bytes, {:?}",
@@ -94,6 +123,7 @@ impl Server {
             log_writer: LogWriter::Idle,
             questions: BTreeMap::new(),
             question_count: 0,
+            packs: VecDeque::new(),
             votes: BTreeMap::new(),
             armed: None,
             is_poisoned: false,
@@ -193,6 +223,34 @@ impl Server {
         self.rouse_log_writer(context);
     }
 
+    fn pack(&mut self, session: SessionId, to: Option<Caller>, time: Timestamp, context: &mut Context) {
+        self.packs.push_back(PackRequest { session, to, time });
+        context.soon(context.plan.disk_delay, Event::Pack(self.boot));
+    }
+
+    /// The next pack that somebody waits for.
+    pub(crate) fn next_pack(&mut self, boot: u64) -> Option<PackRequest> {
+        if boot == self.boot { self.packs.pop_front() } else { None }
+    }
+
+    /// Whether this is the process with that number.
+    pub(crate) const fn is_boot(&self, boot: u64) -> bool {
+        self.boot == boot
+    }
+
+    /// A pack has come to its end.
+    pub(crate) fn packed(
+        &mut self,
+        request: PackRequest,
+        result: Result<PackOutcome, StorageError>,
+        context: &mut Context,
+    ) {
+        if let Some(to) = request.to {
+            let result = result.map(|_| Reply::None).map_err(outbox::refusal);
+            self.mail(request.session, Mail::Packed(to, result), context);
+        }
+    }
+
     pub(crate) fn checkpoint(&mut self, boot: u64, context: &mut Context) {
         if boot == self.boot {
             let saved = self.storage.checkpoint();
@@ -202,19 +260,32 @@ impl Server {
 
     /// Before the storage looks at a vote: what it wants, for the checks.
     fn vote_begins(&mut self, session: SessionId, transaction: TransactionId, writes: &WriteSet) {
-        let vote = OpenVote { session, writes: writes.clone(), is_ready: false };
+        let vote = OpenVote { session, writes: writes.clone(), undone: Vec::new(), is_ready: false };
         self.votes.insert(transaction, vote);
     }
 
-    /// The storage has said yes.
-    fn vote_is_ready(&mut self, transaction: TransactionId, context: &mut Context) {
+    /// The storage has looked at a vote.
+    fn vote_is_over<E>(
+        &mut self,
+        transaction: TransactionId,
+        voted: &Result<Voted, E>,
+        context: &mut Context,
+    ) {
+        let Ok(Voted::Ready { undone, .. }) = voted else { return };
         let Some(vote) = self.votes.get_mut(&transaction) else { return };
         vote.is_ready = true;
-        let written: BTreeSet<Oid> = changes(&vote.writes).into_keys().collect();
+        vote.undone.clone_from(undone);
+        vote.undoes().for_each(|tid| context.history.check_undo(tid, undone, &mut context.checks));
+        let depends_on_all = vote.undoes().next().is_some();
+        let written: BTreeSet<Oid> = vote.changes(&context.history).into_keys().collect();
         let named = oids(&vote.writes);
         for (other, vote) in self.votes.iter().filter(|(other, vote)| **other != transaction && vote.is_ready)
         {
-            let theirs: BTreeSet<Oid> = changes(&vote.writes).into_keys().collect();
+            let is_alone = !depends_on_all && vote.undoes().next().is_none();
+            context.checks.ensure(is_alone, Invariant::NoTwoVotesShareAnObject, || {
+                format!("tickets {} and {} are open, and one of them undoes", transaction.0, other.0)
+            });
+            let theirs: BTreeSet<Oid> = vote.changes(&context.history).into_keys().collect();
             let mut shared = oids(&vote.writes).intersection(&written).copied().collect::<Vec<_>>();
             shared.extend(theirs.intersection(&named));
             context.checks.ensure(shared.is_empty(), Invariant::NoTwoVotesShareAnObject, || {

@@ -11,14 +11,15 @@ use crate::{
     network::{Network, Toward},
     plan::Plan,
     random::Random,
+    record::record,
     schedule::{Event, Schedule},
     server::{PATH, Server},
     trace::Trace,
 };
 use bytes::Bytes;
-use std::{collections::BTreeSet, path::Path, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, path::Path, sync::Arc};
 use zeolith_filestorage::FileStorage;
-use zeolith_storage::{ConflictPolicy, Patience, Storage, TransactionId, Write, WriteSet};
+use zeolith_storage::{ConflictPolicy, PackOutcome, Patience, Storage, TransactionId, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 /// Everything there is.
@@ -28,6 +29,7 @@ pub(crate) struct World {
     server: Option<Server>,
     boots: u64,
     clients: Vec<Client>,
+    is_packing: bool,
 }
 
 impl World {
@@ -50,7 +52,7 @@ impl World {
             sessions: 0,
             unruly: BTreeSet::new(),
         };
-        Self { context, disk, server: None, boots: 0, clients: Vec::new() }
+        Self { context, disk, server: None, boots: 0, clients: Vec::new(), is_packing: false }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -114,11 +116,13 @@ impl World {
 
     fn first_objects(&mut self) -> zeolith_storage::Result<()> {
         let disk = Arc::new(self.disk.clone());
-        let (storage, _) = FileStorage::open(disk, Path::new(PATH), zeolith_filestorage::Options::default())?;
+        let (storage, _) = FileStorage::open(disk, Path::new(PATH), self.context.plan.storage_options())?;
+        let all: Vec<Oid> = (0..self.context.plan.objects).map(Oid::new).collect();
+        let references = |number| if number == 0 { all.as_slice() } else { &[] };
         let store = |number| Write::Store {
             oid: Oid::new(number),
             serial: Tid::ZERO,
-            data: Bytes::from(format!("first record of {number}")).into(),
+            data: record(&format!("first record of {number}"), (0, 0), references(number)).into(),
         };
         let writes = (0..self.context.plan.objects).map(store).collect();
         let writes =
@@ -128,7 +132,8 @@ impl World {
         let time = self.context.clock(0).time;
         for tid in storage.finish(&[id], time) {
             let tid = tid?;
-            self.context.history.commit(tid, &writes, &mut self.context.checks);
+            let changes = self.context.history.changes(&writes, &[]);
+            self.context.history.commit(tid, &writes.description, changes, &mut self.context.checks);
             storage.publish(tid);
         }
         storage.close()
@@ -154,6 +159,7 @@ impl World {
             }
             (Event::Fault, _) => self.fault(),
             (Event::Start, _) => self.start(),
+            (Event::Pack(boot), _) => self.pack(boot),
             (event, Some(server)) => serve(server, event, context),
             (_, None) => {}
         }
@@ -230,8 +236,63 @@ impl World {
         }
     }
 
+    /// The storage is packed. Whenever it tells how far it is, other things happen.
+    fn pack(&mut self, boot: u64) {
+        let Some(server) = &mut self.server else { return };
+        let Some(request) = server.next_pack(boot) else { return };
+        let storage = Arc::clone(&server.storage);
+        let disk = self.disk.clone();
+        let begins = !std::mem::replace(&mut self.is_packing, true);
+        if begins {
+            disk.pack_begins();
+            let collects_garbage = self.context.plan.pack_gc;
+            self.context.history.pack_begins(request.time.to_tid(), collects_garbage);
+        }
+        self.context.note(format_args!("pack to {} begins", request.time.to_tid()));
+        let mut reports_of_switch = 0;
+        let outcome = storage.pack(request.time, &mut |_| {
+            if disk.is_switching() {
+                reports_of_switch += 1;
+            }
+            // A vote that undoes and is open now would never end, as nothing else happens.
+            if reports_of_switch > SWITCH_REPORTS_MAX || self.context.random.chance(3) {
+                return ControlFlow::Break(());
+            }
+            self.pack_goes_on(boot, &disk)
+        });
+        self.is_packing &= !begins;
+        if disk.is_dead() {
+            return self.context.note(format_args!("the pack ends with the process"));
+        }
+        self.context.note(format_args!("pack: {outcome:?}"));
+        self.context.counts.packs += u64::from(matches!(outcome, Ok(PackOutcome::Packed { .. })));
+        self.context.history.compare_loads(&*storage, &mut self.context.checks);
+        if let Some(server) = self.server.as_mut().filter(|server| server.is_boot(boot)) {
+            server.packed(request, outcome, &mut self.context);
+        }
+    }
+
+    /// Some events in the middle of a pack.
+    fn pack_goes_on(&mut self, boot: u64, disk: &SimDisk) -> ControlFlow<()> {
+        let count = if disk.is_switching() { 0 } else { self.context.random.below(3) };
+        for _ in 0..count {
+            if self.is_over() || self.server.as_ref().is_none_or(|server| !server.is_boot(boot)) {
+                return ControlFlow::Break(());
+            }
+            if let Some(event) = self.context.schedule.next() {
+                self.happen(event);
+            }
+        }
+        if disk.is_dead() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
     /// The process ends in good order and is started again.
     fn restart(&mut self) {
+        if self.is_packing {
+            // The real server ends the pack first; here it ends with the process.
+            let crash = self.context.random.pick(&self.context.plan.crashes);
+            return self.crash(crash);
+        }
         let Some(server) = &mut self.server else { return };
         self.context.note(format_args!("the server is stopped"));
         let stopped = server.stop(&mut self.context);
@@ -348,9 +409,11 @@ fn serve(server: &mut Server, event: Event, context: &mut Context) {
         Event::LogWriter(boot) => server.log_writer_step(boot, context),
         Event::Deadline(boot) => server.deadline(boot, context),
         Event::Checkpoint(boot) => server.checkpoint(boot, context),
-        Event::ToClient(_) | Event::Client(_) | Event::Fault | Event::Start => {}
+        Event::ToClient(_) | Event::Client(_) | Event::Pack(_) | Event::Fault | Event::Start => {}
     }
 }
 
+/// So often a pack may report after commits have been stopped for it.
+const SWITCH_REPORTS_MAX: u32 = 10;
 /// Events that it may take until everybody is done.
 const CALM_EVENTS_MAX: u64 = 60_000;

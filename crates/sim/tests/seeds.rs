@@ -20,6 +20,8 @@ fn fixed_seeds_keep_every_promise() {
     assert!(done.crashes > 400, "{done:?}");
     assert!(done.timeouts > 20, "{done:?}");
     assert!(done.lagged > 3, "{done:?}");
+    assert!(done.undos > 200, "{done:?}");
+    assert!(done.packs > 100, "{done:?}");
     assert!(done.refused > 1_000, "{done:?}");
 }
 

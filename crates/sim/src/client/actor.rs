@@ -3,7 +3,7 @@
 use super::{Client, Expected, Phase, oid_value, tid_value, transaction::Transaction};
 use crate::{checks::Invariant, context::Context, network::Toward, schedule::Event};
 use zeolith_core::SessionId;
-use zeolith_types::{Oid, Tid};
+use zeolith_types::{Oid, Tid, Timestamp, Value};
 
 impl Client {
     /// Decides what to do next. A new connection is returned, for the server to accept.
@@ -114,6 +114,9 @@ impl Client {
     }
 
     fn read(&mut self, context: &mut Context) {
+        if context.random.chance(context.plan.packs) {
+            self.pack(context);
+        }
         match context.random.below(20) {
             0..=10 => {
                 let count = context.random.between(1, 4);
@@ -133,11 +136,23 @@ impl Client {
         }
     }
 
+    /// To any time of the past, or to now.
+    fn pack(&mut self, context: &mut Context) {
+        let tids: Vec<Tid> = context.history.tids(self.cache.last()).collect();
+        if let Some(last) = tids.last() {
+            let tid = if context.random.chance(300) { *last } else { context.random.pick(&tids) };
+            let time = Value::Float(Timestamp::from_tid(tid).as_secs_f64());
+            let wait = Value::Bool(context.random.chance(700));
+            self.call("pack", &[time, wait], Expected::Packed, context);
+        }
+    }
+
     /// From the cache if it can tell, else from the server.
     fn load(&mut self, oid: Oid, before: Tid, context: &mut Context) {
         if let Some(cached) = self.cache.load_before(oid, before) {
             let known = context.history.load_before(oid, before, self.cache.last());
-            context.checks.ensure(cached == known, Invariant::NoStaleEnd, || {
+            let is_so = context.history.allows_cached(oid, &known, &cached);
+            context.checks.ensure(is_so, Invariant::NoStaleEnd, || {
                 let (number, last) = (self.number, self.cache.last());
                 format!("client {number}, which knows {last}, reads {oid} before {before}: {cached:?}, it is {known:?}")
             });

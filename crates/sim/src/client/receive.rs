@@ -79,6 +79,8 @@ impl Client {
             Expected::Voted => self.voted(failed, body, context),
             Expected::Finished => self.finished(failed, body, context),
             Expected::Aborted => self.aborted(),
+            // Whether it was packed the checks know from the server.
+            Expected::Packed => {}
         }
     }
 
@@ -107,7 +109,9 @@ impl Client {
             let (tid, known) = (tid_of(tid).unwrap_or_default(), self.cache.last());
             let oids: Vec<Oid> = oids.as_sequence().unwrap_or_default().iter().filter_map(oid_of).collect();
             let changed = context.history.changed(known, tid);
-            let missing: Vec<_> = changed.iter().filter(|oid| !oids.contains(oid)).collect();
+            let is_missing =
+                |oid: &&Oid| !oids.contains(oid) && !context.history.may_go_untold(**oid, known, tid);
+            let missing: Vec<_> = changed.iter().filter(is_missing).collect();
             context.checks.ensure(missing.is_empty(), Invariant::NoticedBeforeRevealed, || {
                 format!("getInvalidations({known}) is through {tid} and leaves out {missing:?}")
             });
@@ -195,7 +199,7 @@ impl Client {
             (Known::Revision { start, data, .. }, Known::Revision { start: known, data: there, .. }) => {
                 *start == known && *data == there
             }
-            (answer, known) => *answer == known,
+            (answer, known) => history.allows(oid, &known, answer),
         });
         context.checks.ensure(was_seen, Invariant::NoticedBeforeRevealed, || {
             let number = self.number;

@@ -1,9 +1,9 @@
 //! A client's commits, in two phases, with everything that can come between.
 
 use super::{Client, Expected, oid_value, receive::oid_of, receive::tid_of, tid_value};
-use crate::{checks::Invariant, context::Context};
+use crate::{checks::Invariant, context::Context, record::record};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zeolith_types::{Oid, Tid, Value};
 
 /// How far a client's transaction is.
@@ -23,6 +23,10 @@ pub(super) struct Open {
     id: i128,
     label: Bytes,
     changes: BTreeMap<Oid, Option<Bytes>>,
+    /// Its transactions are undone and nothing else is done.
+    undoes: Vec<Tid>,
+    /// The objects that the server says an undo has touched.
+    undone: BTreeSet<Oid>,
     /// How often it may still resolve conflicts.
     attempts: u32,
     /// It does nothing more, and holds its locks.
@@ -35,7 +39,15 @@ impl Client {
         self.transactions += 1;
         let label = Bytes::from(format!("client {} transaction {}", self.number, self.transactions));
         let id = (self.number as i128 + 1) << 40 | i128::from(self.transactions);
-        let mut open = Open { id, label, changes: BTreeMap::new(), attempts: 3, is_stalled: false };
+        let mut open = Open {
+            id,
+            label,
+            changes: BTreeMap::new(),
+            undoes: Vec::new(),
+            undone: BTreeSet::new(),
+            attempts: 3,
+            is_stalled: false,
+        };
         let start = [
             Value::Int(id),
             Value::Bytes(Bytes::new()),
@@ -45,6 +57,10 @@ impl Client {
             Value::Str(" ".into()),
         ];
         self.tell("tpc_begin", &start, context);
+        if !context.calm && context.random.chance(UNDOES) {
+            self.undo(&mut open, context);
+            return self.vote(open, context);
+        }
         self.change_objects(&mut open, context);
         if context.random.chance(200)
             && let Some(oid) = self.choose(context)
@@ -58,6 +74,21 @@ impl Client {
             self.store(&mut open, oid, Tid::ZERO, context);
         }
         self.vote(open, context);
+    }
+
+    /// Wants one or two of the last transactions undone, the later one first.
+    fn undo(&self, open: &mut Open, context: &mut Context) {
+        let known: Vec<Tid> = context.history.tids(self.cache.last()).collect();
+        let last = &known[known.len().saturating_sub(UNDONE_AMONG)..];
+        let count = context.random.between(1, 2);
+        for _ in 0..count.min(last.len() as u64) {
+            let tid = context.random.pick(last);
+            if open.undoes.last().is_none_or(|later| tid < *later) {
+                open.undoes.push(tid);
+                let name = Value::Bytes(zeolith_wire::transaction_name(tid));
+                self.tell("undoa", &[name, Value::Int(open.id)], context);
+            }
+        }
     }
 
     fn change_objects(&mut self, open: &mut Open, context: &mut Context) {
@@ -82,14 +113,23 @@ impl Client {
     fn store(&self, open: &mut Open, oid: Oid, serial: Tid, context: &mut Context) {
         let record_max = if context.random.chance(5) { RECORD_LARGE } else { context.plan.record_max };
         let len = context.random.between(1, record_max) as usize;
-        let mut data = format!("{oid} by client {} in {} ", self.number, self.transactions).into_bytes();
+        let words = format!("{oid} by client {} in {} ", self.number, self.transactions);
         let zeros = context.plan.zeros;
         let fill = if context.random.chance(zeros) { 0 } else { context.random.between(1, 255) as u8 };
-        data.resize(data.len() + len, fill);
-        let data = Bytes::from(data);
+        let data = record(&words, (fill, len), &self.references(oid, context));
         let store = [oid_value(oid), tid_value(serial), Value::Bytes(data.clone()), Value::Int(open.id)];
         self.tell("storea", &store, context);
         open.changes.insert(oid, Some(data));
+    }
+
+    /// What a record refers to: that of the root to most of what there is, so that a pack keeps most of it.
+    fn references(&self, oid: Oid, context: &mut Context) -> Vec<Oid> {
+        let cached = self.cache.current_oids();
+        if oid == Oid::ZERO && context.random.chance(800) {
+            return cached;
+        }
+        let count = if cached.is_empty() { 0 } else { context.random.below(3) };
+        (0..count).map(|_| context.random.pick(&cached)).collect()
     }
 
     fn vote(&mut self, open: Open, context: &mut Context) {
@@ -104,7 +144,8 @@ impl Client {
     }
 
     pub(super) fn voted(&mut self, failed: bool, body: &Value, context: &mut Context) {
-        let Transaction::Voting(open) = std::mem::replace(&mut self.transaction, Transaction::None) else {
+        let Transaction::Voting(mut open) = std::mem::replace(&mut self.transaction, Transaction::None)
+        else {
             return;
         };
         if failed {
@@ -122,6 +163,12 @@ impl Client {
             }
             // The reference aborts what the server has forgotten already.
             self.abort(&open, context);
+            return;
+        }
+        if !open.undoes.is_empty() {
+            context.counts.undos += 1;
+            open.undone = body.as_sequence().unwrap_or_default().iter().filter_map(oid_of).collect();
+            self.transaction = Transaction::Voted(open);
             return;
         }
         let conflicts: Vec<&Value> = body.as_sequence().unwrap_or_default().iter().collect();
@@ -196,14 +243,17 @@ impl Client {
         context.note(format_args!("client {}: {:?} is {tid:?}", self.number, open.label));
         context.counts.commits += 1;
         self.expect_next(tid, context);
-        let is_it = context
-            .history
-            .get(tid)
-            .is_some_and(|commit| commit.label == open.label && commit.changes == open.changes);
+        let is_it = context.history.get(tid).is_some_and(|commit| {
+            let undone = || commit.changes.keys().eq(&open.undone);
+            commit.label == open.label
+                && if open.undoes.is_empty() { commit.changes == open.changes } else { undone() }
+        });
         context.checks.ensure(is_it, Invariant::DurableBeforeTold, || {
             format!("{:?} is said to be {tid}, which is something else", open.label)
         });
-        let oids: Vec<Oid> = open.changes.keys().copied().collect();
+        // What an undo has made of an object the client asks for when it needs it.
+        open.undone.iter().for_each(|oid| self.cache.invalidate(*oid, tid, &mut context.checks));
+        let oids: Vec<Oid> = open.changes.keys().chain(&open.undone).copied().collect();
         for (oid, data) in open.changes {
             self.cache.invalidate(oid, tid, &mut context.checks);
             if let Some(data) = data {
@@ -230,5 +280,9 @@ fn class(body: &Value) -> String {
     }
 }
 
+/// In so many of 1000 cases a transaction undoes others.
+const UNDOES: u64 = 80;
+/// So many of the last transactions are undone, others are not.
+const UNDONE_AMONG: usize = 6;
 /// A record that takes a vote to the pool.
 const RECORD_LARGE: u64 = 20_000;

@@ -18,7 +18,7 @@ use std::{collections::VecDeque, sync::Arc};
 use zeolith_core::{
     Answer, Caller, CloseReason, Lagged, Read, Session, SessionId, Step, Verdict, VoteRequest, load_reply,
 };
-use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError, Voted};
+use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError};
 use zeolith_types::{Oid, Reply, Tid};
 use zeolith_wire::{Encoding, FrameReader, Hello, Incoming, WireError};
 
@@ -302,8 +302,12 @@ impl Server {
                 self.ask(connection.id, Question::PutAside(to, records), context);
                 Ok(())
             }
-            // No simulated client packs.
-            Step::Pack { to, .. } | Step::EstimatePack { to, .. } | Step::CancelPack { to } => {
+            Step::Pack { to, time, wait } => {
+                self.pack(connection.id, wait.then(|| to.clone()), time, context);
+                if wait { Ok(()) } else { self.answer(connection, Answer { to, result: Ok(Reply::None) }) }
+            }
+            // No simulated client asks for more about packs.
+            Step::EstimatePack { to, .. } | Step::CancelPack { to } => {
                 self.answer(connection, Answer { to, result: Ok(Reply::None) })
             }
             // Nor has one blobs.
@@ -402,9 +406,10 @@ impl Server {
         if let Ok(Reply::Oids(oids)) = &result {
             for oid in oids {
                 let known = context.history.load_before(*oid, Tid::MAX, Tid::MAX);
-                context.checks.ensure(known == Known::NoObject, Invariant::ThePastIsImmutable, || {
-                    format!("{oid} is given as a new oid")
-                });
+                let is_new = context.history.allows(*oid, &known, &Known::NoObject);
+                context
+                    .checks
+                    .ensure(is_new, Invariant::ThePastIsImmutable, || format!("{oid} is given as a new oid"));
             }
         }
         self.answer(connection, Answer { to, result })
@@ -434,9 +439,7 @@ impl Server {
             match self.storage.vote(id, request.writes.clone(), policy, Patience::Now) {
                 Err(StorageError::WouldBlock) => {}
                 voted => {
-                    if let Ok(Voted::Ready { .. }) = &voted {
-                        self.vote_is_ready(id, context);
-                    }
+                    self.vote_is_over(id, &voted, context);
                     return self.done(connection, Done::Voted(id, voted.map_err(refusal)), context);
                 }
             }
@@ -479,6 +482,7 @@ impl Server {
                 let answer = connection.session.finish_failed(refusal);
                 answer.map_or(Ok(()), |answer| self.answer(connection, answer))
             }
+            Mail::Packed(to, result) => self.answer(connection, Answer { to, result }),
             Mail::TimedOut if connection.session.is_finishing() => Ok(()),
             Mail::TimedOut => Err(Ended::TransactionTimeout),
         }

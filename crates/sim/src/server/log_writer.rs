@@ -120,7 +120,8 @@ impl Server {
         let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
         for id in &ids {
             if let Some(vote) = self.votes.get(id) {
-                context.history.doubt(&vote.writes);
+                let changes = vote.changes(&context.history);
+                context.history.doubt(&vote.writes.description, changes);
             }
         }
         let results = self.storage.finish(&ids, context.clock(self.started).time);
@@ -135,7 +136,8 @@ impl Server {
                 Ok(tid) => {
                     context.note(format_args!("log writer: ticket {} is {tid:?}", finish.transaction.0));
                     if let Some(vote) = self.votes.get(&finish.transaction) {
-                        context.history.commit(tid, &vote.writes, &mut context.checks);
+                        let (label, changes) = (&vote.writes.description, vote.changes(&context.history));
+                        context.history.commit(tid, label, changes, &mut context.checks);
                     }
                     written.last = Some(tid);
                     written.publications.push(Publication {

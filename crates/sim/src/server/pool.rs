@@ -66,9 +66,7 @@ impl Server {
                 let id = request.transaction;
                 self.vote_begins(session, id, &request.writes);
                 let voted = self.storage.vote(id, request.writes, policy, Patience::Wait).map_err(refusal);
-                if let Ok(Voted::Ready { .. }) = &voted {
-                    self.vote_is_ready(id, context);
-                }
+                self.vote_is_over(id, &voted, context);
                 Done::Voted(id, voted)
             }
             Question::PutAside(caller, records) => Done::PutAside(caller, Ok(put_aside(&records))),
