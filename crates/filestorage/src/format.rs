@@ -133,7 +133,7 @@ pub(crate) const STATUS_UNDONE: u8 = b'u';
 
 /// The big-endian number at `at`, which the caller knows to be inside `bytes`.
 pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes[at..at + 8].iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> u16 {

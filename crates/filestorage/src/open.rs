@@ -47,7 +47,8 @@ pub struct Options {
 }
 
 impl FileStorage {
-    /// Opens the database at `path`, or makes it. What was found is for the caller to log.
+    /// Opens the database at `path`, or makes it. What was found is for the caller to log. After a long scan a
+    /// [`checkpoint`](zeolith_storage::Storage::checkpoint) saves the next opening the same.
     ///
     /// # Errors
     /// `Locked` if another process has it, `Corrupt` if it is damaged in the middle or no database of
@@ -103,9 +104,6 @@ impl FileStorage {
             lock,
         };
         let storage = Self::assemble(disk, path, options, parts);
-        if let Err(error) = storage.save_index_after(INDEX_WORTH_SAVING) {
-            findings.push(Finding::IndexNotSaved { why: error.to_string() });
-        }
         let report = OpenReport {
             findings: findings.list,
             findings_omitted: findings.omitted,
@@ -299,6 +297,3 @@ fn in_future(tid: Tid, now: Timestamp) -> Option<Finding> {
     let by = Timestamp::from_tid(tid).since_epoch().checked_sub(now.since_epoch())?;
     (!by.is_zero()).then_some(Finding::InFuture { tid, by })
 }
-
-/// After so many bytes of scanning the index is saved at once.
-const INDEX_WORTH_SAVING: u64 = 1 << 20;

@@ -108,11 +108,6 @@ pub enum Finding {
         /// The file.
         path: PathBuf,
     },
-    /// The index could not be saved after a scan.
-    IndexNotSaved {
-        /// Why.
-        why: String,
-    },
 }
 
 /// What is wrong with the end of a file.
@@ -174,7 +169,6 @@ impl fmt::Display for Finding {
             Self::PackRemoved { path } => {
                 write!(f, "{} of a pack that was cut short was removed", path.display())
             }
-            Self::IndexNotSaved { why } => write!(f, "the index could not be saved: {why}"),
         }
     }
 }

@@ -221,14 +221,14 @@ async fn expire_transactions(host: Arc<Host>) {
     }
 }
 
-/// Lets the storage save its index now and then.
+/// Lets the storage save its index now and then; at once, if it had to be built from the file.
 async fn checkpoint(host: Arc<Host>, interval: Duration) {
     loop {
-        tokio::time::sleep(interval).await;
         let storage = Arc::clone(&host.storage);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || storage.checkpoint()).await {
             tracing::warn!(target: log::STORAGE_SERVER, "('{}') checkpoint: {error}", host.name);
         }
+        tokio::time::sleep(interval).await;
     }
 }
 

@@ -41,9 +41,11 @@ impl Page {
         (position != 0).then_some(position)
     }
 
-    /// Stores a position and gives back the one before.
+    /// Stores a position and gives back the one before. Only one thread at a time may.
     pub(super) fn set(&self, slot: usize, position: u64) -> Option<u64> {
-        let previous = self.0.get(slot)?.swap(position, Ordering::AcqRel);
+        let place = self.0.get(slot)?;
+        let previous = place.load(Ordering::Relaxed);
+        place.store(position, Ordering::Release);
         (previous != 0).then_some(previous)
     }
 
