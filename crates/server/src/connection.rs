@@ -5,6 +5,7 @@
 //! Loads are answered here and now; what is not in memory goes to the blocking pool.
 
 use crate::{
+    bell::{Bell, Bells},
     blob_stream::BlobStream,
     conversation::Conversation,
     ended::{Awaited, Ended},
@@ -20,11 +21,10 @@ use crate::{
 use std::{collections::BTreeMap, io, sync::Arc};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch,
     time::{Instant, sleep_until},
 };
 use zeolith_core::{Access, Answer, SessionId};
-use zeolith_types::{Reply, Tid};
+use zeolith_types::Reply;
 use zeolith_wire::{Encoding, Hello};
 
 /// What all connections of a server share.
@@ -40,6 +40,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     peer: String,
     id: SessionId,
     shared: Arc<Shared>,
+    bells: Arc<Bells>,
 ) {
     let announced = if shared.settings.msgpack { Encoding::Msgpack } else { Encoding::Pickle };
     // Nobody needs more before the registration, and there can be many who never come to it.
@@ -73,7 +74,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Encoding::Pickle => 'Z',
         Encoding::Msgpack => 'M',
     });
-    let conversation = Conversation::new(id, peer, encoding, shared);
+    let conversation = Conversation::new(id, peer, encoding, shared, bells);
     let register_until = Instant::now() + conversation.shared.settings.register_timeout;
     let unregistered = Some((unregistered, register_until));
     Connection { pipe, conversation, unregistered, is_told_later: false }.run().await;
@@ -255,8 +256,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let load = load.map_err(|error| Ended::Socket(io::Error::other(error)))?;
             return Ok(Some(Event::Loaded(load)));
         }
-        let published = self.conversation.published_to.as_ref();
-        let is_published = published.is_some_and(|published| published.has_changed().unwrap_or(false));
+        let is_published = self.conversation.bell.as_ref().is_some_and(Bell::is_due);
         Ok((is_published || self.is_told_later).then_some(Event::Published))
     }
 
@@ -270,7 +270,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let unregistered = self.unregistered.as_mut().map(|(place, _)| place);
         let takes_loads = !self.pipe.is_full() && self.conversation.slow_loads.is_any_running();
         let conversation = &mut self.conversation;
-        let published = conversation.published_to.as_mut();
+        let is_committer = conversation.session.is_finishing();
+        let bell = conversation.bell.as_mut();
         tokio::select! {
             // The socket first: it is nearly always the one, and then the others need not be asked.
             biased;
@@ -279,7 +280,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(mail) => Ok(Event::Mail(mail)),
                 None => Err(Ended::ByPeer),
             },
-            Ok(()) = changed(published) => Ok(Event::Published),
+            () = rings(bell, is_committer) => Ok(Event::Published),
             () = pushed_out(unregistered) => Err(Ended::PushedOut),
             Some(load) = conversation.slow_loads.next(), if takes_loads => {
                 load.map(Event::Loaded).map_err(|error| Ended::Socket(io::Error::other(error)))
@@ -323,9 +324,9 @@ async fn pushed_out(unregistered: Option<&mut Unregistered>) {
 }
 
 /// Waits for the next publication; for ever, if there is no storage yet.
-async fn changed(published: Option<&mut watch::Receiver<Tid>>) -> Result<(), watch::error::RecvError> {
-    match published {
-        Some(published) => published.changed().await,
+async fn rings(bell: Option<&mut Bell>, is_committer: bool) {
+    match bell {
+        Some(bell) => bell.rings(is_committer).await,
         None => std::future::pending().await,
     }
 }
@@ -405,8 +406,9 @@ mod tests {
     ) -> Connection<Chatterbox> {
         let limits = Arc::new(Limits::default());
         let place = limits.enter(SessionId(1), 1);
+        let bells = Arc::new(Bells::hang(&hosts));
         let shared = Arc::new(Shared { settings: Settings::default(), hosts, limits });
-        let conversation = Conversation::new(SessionId(1), "peer".into(), Encoding::Msgpack, shared);
+        let conversation = Conversation::new(SessionId(1), "peer".into(), Encoding::Msgpack, shared, bells);
         let pipe = Pipe::new(client, 1024, 1024);
         let unregistered = Some((place, register_until));
         Connection { pipe, conversation, unregistered, is_told_later: false }

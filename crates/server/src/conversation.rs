@@ -8,6 +8,7 @@ mod reads;
 mod votes;
 
 use crate::{
+    bell::{Bell, Bells},
     blob_stream::BlobStream,
     connection::Shared,
     ended::Ended,
@@ -24,7 +25,7 @@ use crate::{
 pub(crate) use blobs::Upload;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Rules, Session, SessionId, Step};
 use zeolith_types::{Refusal, Reply, Tid};
 use zeolith_wire::{Encoding, Incoming};
@@ -37,7 +38,9 @@ pub(crate) struct Conversation {
     label: String,
     pub(crate) shared: Arc<Shared>,
     pub(crate) host: Option<Arc<Host>>,
-    pub(crate) published_to: Option<watch::Receiver<Tid>>,
+    bells: Arc<Bells>,
+    /// Rings when something is published, from the registration on.
+    pub(crate) bell: Option<Bell>,
     pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
     iterators: Iterators,
     put_aside: PutAside,
@@ -59,7 +62,13 @@ impl Conversation {
         &self.label
     }
 
-    pub(crate) fn new(id: SessionId, peer: String, encoding: Encoding, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        id: SessionId,
+        peer: String,
+        encoding: Encoding,
+        shared: Arc<Shared>,
+        bells: Arc<Bells>,
+    ) -> Self {
         let rules = Rules {
             collects_conflicts: shared.settings.client_conflict_resolution,
             transaction_memory_max: shared.settings.transaction_memory_max,
@@ -71,7 +80,8 @@ impl Conversation {
             label: peer.clone(),
             peer,
             host: None,
-            published_to: None,
+            bells,
+            bell: None,
             mailbox: mpsc::unbounded_channel(),
             iterators: Iterators::new(shared.settings.iterators_max),
             slow_loads: SlowLoads::new(shared.settings.client_queue_max),
@@ -193,13 +203,12 @@ impl Conversation {
         };
         // From here on this session is woken by what is published, and it starts at a tid that it reads
         // afterwards: nothing can fall between the two.
-        let mut published = host.published.subscribe();
-        published.mark_unchanged();
+        let bell = self.bells.listen(&host);
         let last = host.storage.last_transaction();
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
         if result.is_ok() {
             host.join(self.session.id(), self.mailbox.0.clone());
-            self.published_to = Some(published);
+            self.bell = bell;
             self.host = Some(host);
         }
         self.answer(Answer { to, result }, out)
@@ -237,15 +246,14 @@ impl Conversation {
 
     /// Whether the client can be told of all that it has not been told of.
     pub(crate) fn keeps_up(&self) -> Result<(), Ended> {
-        let (Some(published), Some(host)) = (&self.published_to, &self.host) else { return Ok(()) };
-        let through = *published.borrow();
-        self.session.keeps_up(&host.log(), through).map_err(Ended::Core)
+        let (Some(bell), Some(host)) = (&self.bell, &self.host) else { return Ok(()) };
+        self.session.keeps_up(&host.log(), bell.last()).map_err(Ended::Core)
     }
 
     /// Something became visible: tells the client.
     pub(crate) fn published(&mut self, out: &mut Vec<u8>) -> Result<(), Ended> {
-        let Some(published) = &mut self.published_to else { return Ok(()) };
-        let through = *published.borrow_and_update();
+        let Some(bell) = &mut self.bell else { return Ok(()) };
+        let through = bell.answer();
         self.catch_up(through, out)
     }
 

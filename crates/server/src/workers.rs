@@ -6,6 +6,7 @@
 //! from there to the blocking pool (`jobs.rs`), for all that a worker does keeps its other clients waiting.
 
 use crate::{
+    bell::Bells,
     connection::{Shared, serve},
     limits::Limit,
     log,
@@ -113,11 +114,13 @@ fn run(
 ) {
     runtime.block_on(async {
         let mut connections = JoinSet::new();
+        let bells = Arc::new(Bells::hang(&shared.hosts));
         loop {
             tokio::select! {
                 arrival = arriving.recv() => match arrival {
                     Some(arrival) => {
-                        connections.spawn(welcome(arrival, Arc::clone(shared), Counted(Arc::clone(count))));
+                        let (shared, bells) = (Arc::clone(shared), Arc::clone(&bells));
+                        connections.spawn(welcome(arrival, shared, bells, Counted(Arc::clone(count))));
                     }
                     None => break,
                 },
@@ -131,15 +134,15 @@ fn run(
 }
 
 /// Serves a connection that another thread has accepted.
-async fn welcome(arrival: Arrival, shared: Arc<Shared>, _counted: Counted) {
+async fn welcome(arrival: Arrival, shared: Arc<Shared>, bells: Arc<Bells>, _counted: Counted) {
     let Arrival { socket, peer, id } = arrival;
     match socket {
         Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => serve(stream, peer, id, shared).await,
+            Ok(stream) => serve(stream, peer, id, shared, bells).await,
             Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
         },
         Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => serve(stream, peer, id, shared).await,
+            Ok(stream) => serve(stream, peer, id, shared, bells).await,
             Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
         },
     }
