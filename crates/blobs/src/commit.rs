@@ -7,6 +7,7 @@
 
 use crate::{
     directory::{io_at, sync_directory},
+    files,
     layout::blob_name,
     storage::{BlobStorage, Manner},
     temporary::{self, TemporaryFile, VotedName},
@@ -120,13 +121,13 @@ impl BlobStorage {
     fn bring(&self, path: &Path, place: &Path, tid: Tid) -> Result<()> {
         let target = place.join(blob_name(tid));
         for _ in 0..ATTEMPTS {
-            match fs::rename(path, &target) {
+            match files::rename(path, &target) {
                 // A pack has found the place empty, and removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.directory.make_all(place)?,
                 moved => return moved.map_err(io_at("moving a blob to", &target)),
             }
         }
-        fs::rename(path, &target).map_err(io_at("moving a blob to", &target))
+        files::rename(path, &target).map_err(io_at("moving a blob to", &target))
     }
 
     fn check_sound(&self) -> Result<()> {
@@ -262,7 +263,7 @@ fn is_blob(record: &[u8]) -> bool {
 
 /// Gives a committed blob, which never changes, a second name; where that can't be done, copies it.
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    if fs::hard_link(from, to).is_ok() {
+    if files::link(from, to).is_ok() {
         return Ok(());
     }
     fs::copy(from, to).map_err(io_at("copying a blob to", to))?;

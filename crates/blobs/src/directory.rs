@@ -1,8 +1,11 @@
 //! A blob directory on the disk: its layout and marker, and files that come, move and go in it.
 
-use crate::layout::{Layout, blob_name};
+use crate::{
+    files,
+    layout::{Layout, blob_name},
+};
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, Permissions},
     io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -45,13 +48,30 @@ impl BlobDirectory {
         };
         let directory = Self { path, layout, next: AtomicU64::new(0) };
         if !read_only {
-            directory.make_all(&directory.temporary())?;
+            // The marker first: an empty directory may have any layout, one with something in it an old one.
+            directory.make_all(&directory.path)?;
             if !is_marked {
-                fs::write(&marker, layout.name()).map_err(io_at("writing", &marker))?;
+                directory.write_marker().map_err(io_at("writing", &marker))?;
                 sync_directory(&directory.path)?;
             }
+            directory.make_all(&directory.temporary())?;
         }
         Ok((directory, DirectoryReport { created, layout }))
+    }
+
+    /// Writes down what layout it has: whole or not at all, since nobody could open it with a marker that says
+    /// nothing.
+    fn write_marker(&self) -> io::Result<()> {
+        let fresh = self.path.join(FRESH_MARKER);
+        match files::remove(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = files::create(&fresh)?;
+        file.set_permissions(Permissions::from_mode(MARKER_MODE))?;
+        files::append(&file, &fresh, self.layout.name().as_bytes())?;
+        files::sync(&file, &fresh)?;
+        files::rename(&fresh, &self.path.join(MARKER))
     }
 
     /// Its absolute path.
@@ -92,7 +112,7 @@ impl BlobDirectory {
     pub(crate) fn make_all(&self, path: &Path) -> Result<()> {
         let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.is_dir()).collect();
         for path in missing.into_iter().rev() {
-            match fs::create_dir(path) {
+            match files::make_directory(path) {
                 // Somebody else may have been quicker.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 made => made.map_err(io_at("making", path))?,
@@ -100,6 +120,12 @@ impl BlobDirectory {
             sync_directory(parent(path))?;
         }
         Ok(())
+    }
+
+    /// Makes durable that a place is there which somebody else has made.
+    pub(crate) fn sync_way_to(&self, place: &Path) -> Result<()> {
+        let mut above = place.ancestors().skip(1).take_while(|path| path.starts_with(&self.path));
+        above.try_for_each(sync_directory)
     }
 
     /// Takes the right to write to a file from everybody, and gives that to read it to those who may read
@@ -117,7 +143,7 @@ impl BlobDirectory {
     pub(crate) fn prune(&self, place: &Path) {
         for path in place.ancestors().take_while(|path| *path != self.path) {
             // It stays if it is not empty, or somebody has put something into it just now.
-            if fs::remove_dir(path).is_err() {
+            if files::remove_directory(path).is_err() {
                 return;
             }
         }
@@ -157,8 +183,7 @@ pub(crate) fn parent(path: &Path) -> &Path {
 
 /// Makes what came into a directory and went from it durable.
 pub(crate) fn sync_directory(path: &Path) -> Result<()> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(io_at("syncing", path))
+    files::sync_directory(path).map_err(io_at("syncing", path))
 }
 
 /// Wraps what the operating system said about `path`.
@@ -169,6 +194,10 @@ pub(crate) fn io_at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -
 
 /// Names the layout of a blob directory.
 pub(crate) const MARKER: &str = ".layout";
+/// What a marker is called until it is durable.
+const FRESH_MARKER: &str = ".zeolith-layout";
+/// Clients that share the directory read it.
+const MARKER_MODE: u32 = 0o644;
 const PERMISSIONS: u32 = 0o7777;
 const WRITE: u32 = 0o222;
 const READ: u32 = 0o444;

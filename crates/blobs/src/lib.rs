@@ -10,8 +10,11 @@
 
 mod commit;
 mod directory;
+mod files;
 mod layout;
 mod pack;
+#[cfg(test)]
+mod power_loss;
 mod recover;
 mod storage;
 mod temporary;

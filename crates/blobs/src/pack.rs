@@ -6,14 +6,14 @@
 
 use crate::{
     directory::{BlobDirectory, MARKER, io_at, parent, sync_directory},
+    files,
     layout::blob_name,
     storage::{BlobStorage, Manner},
     walk::{Objects, revisions},
 };
 use std::{
     ffi::OsString,
-    fs::{self, File},
-    io,
+    fs, io,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -29,7 +29,7 @@ impl BlobStorage {
         let marker = self.directory.path().join(PENDING);
         let was_pending = marker.try_exists().map_err(io_at("looking at", &marker))?;
         if !was_pending && !self.inner.is_read_only() {
-            File::create(&marker).map_err(io_at("making", &marker))?;
+            files::create(&marker).map_err(io_at("making", &marker))?;
             sync_directory(self.directory.path())?;
         }
         let outcome = self.inner.pack(time, report);
@@ -43,7 +43,7 @@ impl BlobStorage {
         if is_due {
             self.sweep(self.old()?).run(report)?;
         }
-        match fs::remove_file(&marker) {
+        match files::remove(&marker) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at("removing", &marker)(error)),
             _ => outcome,
         }
@@ -68,7 +68,7 @@ impl BlobStorage {
         if !keep_old {
             return Ok(None);
         }
-        fs::create_dir(&old).map_err(io_at("making", &old))?;
+        files::make_directory(&old).map_err(io_at("making", &old))?;
         link(&self.directory.path().join(MARKER), &old.join(MARKER))?;
         Ok(Some(old))
     }
@@ -129,11 +129,11 @@ impl Sweep<'_> {
                 (true, None) => {}
                 (true, Some(old)) => link(&path, &old)?,
                 (false, None) => {
-                    fs::remove_file(&path).map_err(io_at("removing", &path))?;
+                    files::remove(&path).map_err(io_at("removing", &path))?;
                     is_changed = true;
                 }
                 (false, Some(old)) => {
-                    fs::rename(&path, &old).map_err(io_at("keeping an old blob as", &old))?;
+                    files::rename(&path, &old).map_err(io_at("keeping an old blob as", &old))?;
                     is_changed = true;
                 }
             }
@@ -176,7 +176,7 @@ fn tell(done: u64, report: &mut Report<'_>) -> Result<()> {
 
 /// Gives a file a second name.
 fn link(path: &Path, second: &Path) -> Result<()> {
-    fs::hard_link(path, second).map_err(io_at("keeping an old blob as", second))
+    files::link(path, second).map_err(io_at("keeping an old blob as", second))
 }
 
 /// Tells that blobs of an earlier pack may have stayed.

@@ -6,6 +6,7 @@
 
 use crate::{
     directory::{BlobDirectory, io_at, parent, sync_directory},
+    files,
     temporary::{VotedName, is_upload},
 };
 use std::{fs, path::Path};
@@ -30,7 +31,7 @@ pub(crate) fn recover(directory: &BlobDirectory, storage: &dyn Storage) -> Resul
         let (path, name) = (entry.path(), entry.file_name());
         let name = name.to_string_lossy();
         if is_upload(&name) {
-            fs::remove_file(&path).map_err(io_at("removing", &path))?;
+            files::remove(&path).map_err(io_at("removing", &path))?;
             recovered.removed += 1;
         } else if let Some(voted) = VotedName::from_name(&name) {
             match target(directory, storage, voted)? {
@@ -39,7 +40,7 @@ pub(crate) fn recover(directory: &BlobDirectory, storage: &dyn Storage) -> Resul
                     recovered.completed += 1;
                 }
                 None => {
-                    fs::remove_file(&path).map_err(io_at("removing", &path))?;
+                    files::remove(&path).map_err(io_at("removing", &path))?;
                     recovered.removed += 1;
                 }
             }
@@ -67,6 +68,6 @@ fn bring(directory: &BlobDirectory, path: &Path, voted: VotedName, tid: Tid) -> 
     let target = directory.path_of(voted.oid, tid);
     directory.make_all(parent(&target))?;
     directory.protect(path, parent(&target))?;
-    fs::rename(path, &target).map_err(io_at("moving a blob to", &target))?;
+    files::rename(path, &target).map_err(io_at("moving a blob to", &target))?;
     sync_directory(parent(&target))
 }

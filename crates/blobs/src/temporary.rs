@@ -3,11 +3,14 @@
 //! All of them are in `tmp`, under names that no client makes there: clients that share the directory have
 //! files of their own in it (`BUC...`, `savepoints...`), which are none of our business.
 
-use crate::directory::{BlobDirectory, io_at};
+use crate::{
+    directory::{BlobDirectory, io_at},
+    files,
+};
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
@@ -32,7 +35,7 @@ impl TemporaryFile {
         let Some(from) = path.as_ref() else {
             return Err(StorageError::Format("the same upload is named by two transactions".into()));
         };
-        fs::rename(from, target).map_err(io_at("moving an uploaded blob to", target))?;
+        files::rename(from, target).map_err(io_at("moving an uploaded blob to", target))?;
         *path = None;
         Ok(())
     }
@@ -52,7 +55,7 @@ impl Drop for TemporaryFile {
 /// A file system takes a while to give back the space of a large file, and whoever drops one serves connections.
 pub(crate) fn discard(path: PathBuf) {
     let is_large = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.len() > REMOVED_AT_ONCE);
-    let remove = move || drop(fs::remove_file(path));
+    let remove = move || drop(files::remove(&path));
     if is_large {
         // Without a thread it stays until the next start.
         drop(thread::Builder::new().name("blob remover".to_owned()).spawn(remove));
@@ -77,7 +80,7 @@ impl Upload {
         loop {
             let name = format!("{UPLOAD_PREFIX}{:016x}", directory.next_number());
             let path = directory.temporary().join(name);
-            match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            match files::create(&path) {
                 Ok(file) => {
                     let temporary = TemporaryFile::new(path.clone());
                     return Ok(Self { temporary, file, path, size: 0, unsynced: 0 });
@@ -91,18 +94,18 @@ impl Upload {
 
 impl BlobUpload for Upload {
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.file.write_all(bytes).map_err(io_at("writing", &self.path))?;
+        files::append(&self.file, &self.path, bytes).map_err(io_at("writing", &self.path))?;
         self.size += bytes.len() as u64;
         self.unsynced += bytes.len();
         if self.unsynced < SYNC_EVERY {
             return Ok(());
         }
         self.unsynced = 0;
-        self.file.sync_data().map_err(io_at("syncing", &self.path))
+        files::sync(&self.file, &self.path).map_err(io_at("syncing", &self.path))
     }
 
     fn finish(self: Box<Self>) -> Result<UploadedBlob> {
-        self.file.sync_all().map_err(io_at("syncing", &self.path))?;
+        files::sync(&self.file, &self.path).map_err(io_at("syncing", &self.path))?;
         Ok(UploadedBlob::new(self.temporary, self.size))
     }
 }
@@ -124,7 +127,8 @@ pub(crate) fn take_shared(directory: &BlobDirectory, oid: Oid, name: &str) -> Re
         return Err(StorageError::BadBlobName(name.to_owned()));
     }
     let temporary = TemporaryFile::new(path.clone());
-    file.sync_all().map_err(io_at("syncing", &path))?;
+    files::sync(&file, &path).map_err(io_at("syncing", &path))?;
+    directory.sync_way_to(&directory.place_of(oid))?;
     Ok(UploadedBlob::new(temporary, opened.len()))
 }
 
