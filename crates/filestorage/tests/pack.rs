@@ -72,8 +72,9 @@ fn the_last_transaction_is_the_last_after_a_restart_though_a_pack_has_dropped_al
 #[test]
 fn an_object_that_did_not_exist_at_the_pack_time_does_not_though_its_deletion_is_undone_later() {
     let (folder, database, first) = filled();
+    let second = database.commit(vec![store(1, first, &record(11, &[2]))]);
     let deleted = database.commit(vec![delete(3, first)]);
-    let again = database.commit(vec![undo(deleted), store(1, first, &record(11, &[2, 3]))]);
+    let again = database.commit(vec![undo(deleted), store(1, second, &record(12, &[2, 3]))]);
     packed(&database, time_of(deleted));
     let database = reopened(&folder, database);
     let before = database.storage.load_before(Oid::new(3), again, Patience::Wait).unwrap();

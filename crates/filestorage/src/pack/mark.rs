@@ -139,9 +139,14 @@ impl<'a> Kept<'a> {
             return Ok(true);
         }
         let mark = if self.gc { MARK } else { 0 };
-        if record.data_len == 0 && self.extra_oids.contains(&record.oid) && input.is_gone(record, position)? {
-            // Or the object would seem to exist from the record that is kept until it was created again.
-            return Ok(true);
+        if self.extra_oids.contains(&record.oid) {
+            // What it was at the pack time stays in any case, be it deleted or garbage. Or it would seem to be what
+            // the older record says that is kept, until the later transaction that points back to that one.
+            return match self.positions.get(record.oid).map(|entry| entry & !MARK) {
+                // It was a deletion, and is not known by its position any more.
+                Some(GONE) => Ok(record.data_len == 0 && input.is_gone(record, position)?),
+                at_pack_time => Ok(at_pack_time == Some(position)),
+            };
         }
         if self.positions.get(record.oid) != Some(position | mark) {
             return Ok(false);
