@@ -65,7 +65,7 @@ fn a_lock_kept_after_a_timeout_is_found() {
 #[test]
 fn a_torn_tail_that_is_accepted_is_found() {
     // Half of a transaction is there, or the storage does not open any more.
-    assert_eq!(found(Sabotage::TornTailAccepted, 0..50), Some(Invariant::NoneIsHalfThere));
+    assert_eq!(found(Sabotage::TornTailAccepted, 0..200), Some(Invariant::NoneIsHalfThere));
 }
 
 #[test]
