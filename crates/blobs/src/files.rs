@@ -3,7 +3,7 @@
 //! Nothing here decides anything: each function is one call of the operating system.
 
 #[cfg(test)]
-use crate::power_loss::{Change, note};
+use crate::power_loss_tests::{Change, note};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
@@ -20,6 +20,7 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Writes `bytes` to the end of the file at `path`, which is open.
+#[cfg_attr(not(test), expect(unused_variables, reason = "the path is for the test"))]
 pub(crate) fn append(mut file: &File, path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     #[cfg(test)]
@@ -28,6 +29,7 @@ pub(crate) fn append(mut file: &File, path: &Path, bytes: &[u8]) -> io::Result<(
 }
 
 /// Makes the content of the file at `path` durable, which is open.
+#[cfg_attr(not(test), expect(unused_variables, reason = "the path is for the test"))]
 pub(crate) fn sync(file: &File, path: &Path) -> io::Result<()> {
     file.sync_all()?;
     #[cfg(test)]

@@ -14,7 +14,7 @@ mod files;
 mod layout;
 mod pack;
 #[cfg(test)]
-mod power_loss;
+mod power_loss_tests;
 mod recover;
 mod storage;
 mod temporary;
