@@ -15,6 +15,7 @@ use tokio::{
 use zeolith_types::Tid;
 
 /// The bells of one worker, one for each storage.
+#[derive(Default)]
 pub(crate) struct Bells(BTreeMap<String, Rung>);
 
 struct Rung {
@@ -37,15 +38,17 @@ impl Bells {
 
     /// What a connection listens to that registers for this storage. It rings for all that is published from
     /// now on.
-    pub(crate) fn listen(&self, host: &Host) -> Option<Bell> {
-        let Rung { committers, everybody } = self.0.get(&host.name)?;
+    pub(crate) fn listen(&self, host: &Host) -> Bell {
+        // Without a worker nobody rings.
+        let silent = || watch::channel(()).1;
+        let hung = self.0.get(&host.name);
         let mut bell = Bell {
             published: host.published.subscribe(),
-            committers: committers.clone(),
-            everybody: everybody.clone(),
+            committers: hung.map_or_else(silent, |hung| hung.committers.clone()),
+            everybody: hung.map_or_else(silent, |hung| hung.everybody.clone()),
         };
         bell.answer();
-        Some(bell)
+        bell
     }
 }
 
@@ -107,7 +110,7 @@ impl Bell {
     pub(crate) async fn rings(&mut self, is_committer: bool) {
         let rung = if is_committer { &mut self.committers } else { &mut self.everybody };
         if rung.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

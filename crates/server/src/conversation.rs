@@ -208,7 +208,7 @@ impl Conversation {
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
         if result.is_ok() {
             host.join(self.session.id(), self.mailbox.0.clone());
-            self.bell = bell;
+            self.bell = Some(bell);
             self.host = Some(host);
         }
         self.answer(Answer { to, result }, out)

@@ -1,6 +1,7 @@
 //! A storage in memory that does what a test wants, and conversations with its server without a socket.
 
 use crate::{
+    bell::Bells,
     clock::Clock,
     connection::Shared,
     conversation::Conversation,
@@ -55,7 +56,8 @@ pub(crate) fn registered(host: &Arc<Host>, session: u64) -> Conversation {
     let hosts = BTreeMap::from([("1".to_owned(), Arc::clone(host))]);
     let shared = Shared { settings: Settings::default(), hosts, limits: Arc::new(Limits::default()) };
     let session = SessionId(session);
-    let mut conversation = Conversation::new(session, "peer".into(), Encoding::Msgpack, Arc::new(shared));
+    let (peer, bells) = ("peer".to_owned(), Arc::new(Bells::default()));
+    let mut conversation = Conversation::new(session, peer, Encoding::Msgpack, Arc::new(shared), bells);
     let registered = say(&mut conversation, "register", &[Value::Str("1".into()), Value::Bool(false)]);
     assert!(matches!(registered, Ok((None, _))));
     conversation

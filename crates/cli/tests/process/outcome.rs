@@ -143,10 +143,12 @@ fn what_a_pack_could_have_dropped_is_unknown() {
         voted(&mut peer, token(1), 1, Value::None, b"nothing refers to it");
         let committed = peer.call("tpc_finish", &[TRANSACTION]);
         assert_eq!(ask(&mut peer, &token(1), &since), ("committed".to_owned(), committed));
+        // The last transaction would be kept.
+        let later = peer.commit(0, since.clone(), ROOT);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
         assert_eq!(peer.call("pack", &[Value::Float(now)]), Value::None);
         assert_eq!(ask(&mut peer, &token(1), &since), ("unknown".to_owned(), Value::None), "{storage}");
-        let later = peer.commit(0, since, ROOT);
+        let later = peer.commit(0, later, ROOT);
         assert_eq!(ask(&mut peer, &token(1), &later), ("aborted".to_owned(), Value::None), "{storage}");
     }
 }
