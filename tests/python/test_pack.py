@@ -84,6 +84,23 @@ def seconds(tid):
     return TimeStamp(tid).timeTime() + 1e-6
 
 
+def without_states_at_pack_time(ours, theirs):
+    """Leaves out what an object was at the pack time and a later undo reaches behind: only we keep that."""
+    reached_behind = {
+        oid for _, status, *_, records in ours if status == " " for oid, _, _, data_txn in records if data_txn
+    }
+    python_has = {record for *_, records in theirs for record in records}
+    left = []
+    for tid, status, user, description, extension, records in ours:
+        if status == "p":
+            kept = [record for record in records if record in python_has or record[0] not in reached_behind]
+            if not kept and records:
+                continue
+            records = kept
+        left.append((tid, status, user, description, extension, records))
+    return left
+
+
 @pytest.mark.beyond_reference("its pack fails or exchanges data after some undos")
 @pytest.mark.parametrize("gc", [True, False], ids=["gc", "no-gc"])
 @pytest.mark.parametrize("seed", SEEDS)
@@ -122,7 +139,7 @@ def test_both_pack_alike(tmp_path, serve, connect, seed, gc):
             assert kept <= all_records, "what came after the pack time is as it was"
             if python_is_sound(python, all_records):
                 assert sorted(oids(mine)) == sorted(oids(python))
-                assert told == transactions(python)
+                assert without_states_at_pack_time(told, transactions(python)) == transactions(python)
                 assert os.path.exists(ours + ".old") == os.path.exists(theirs + ".old")
                 same += 1
     assert same, "Python packs at least once without a mistake"
