@@ -82,6 +82,24 @@ fn an_object_that_did_not_exist_at_the_pack_time_does_not_though_its_deletion_is
     assert_eq!(database.current(3).unwrap(), record(3, &[4]));
 }
 
+/// Garbage that something refers to again since the pack time is no garbage, whatever is committed meanwhile.
+#[test]
+fn what_is_referred_to_again_stays_though_its_referrer_changes_while_the_pack_marks() {
+    let (folder, database, first) = filled();
+    let second = database.commit(vec![store(1, first, &record(11, &[2, 3]))]);
+    let mut changed = None;
+    let outcome = database.storage.pack(time_of(first), &mut |_: PackProgress| {
+        changed.get_or_insert_with(|| database.commit(vec![store(1, second, &record(12, &[2, 3]))]));
+        ControlFlow::Continue(())
+    });
+    outcome.unwrap();
+    assert!(changed.is_some());
+    let database = reopened(&folder, database);
+    assert_eq!(database.current(1).unwrap(), record(12, &[2, 3]));
+    assert_eq!(database.current(3).unwrap(), record(3, &[4]));
+    assert_eq!(database.current(4).unwrap(), record(4, &[3]));
+}
+
 #[test]
 fn what_came_after_the_pack_time_stays() {
     let (folder, database, first) = filled();

@@ -77,25 +77,26 @@ impl<'a> Kept<'a> {
 
     /// Takes over the positions of objects that nobody has changed since the pack time.
     fn positions_of_index(&self) -> Result<()> {
-        let file = &self.state.file;
         for (oid, position) in self.state.index.iter_from(Oid::ZERO) {
-            let mut position = position;
-            if position >= self.state.end {
-                // Committed after the pack began to look.
-                let mut record = file.any_record(position, u64::MAX, Want::Header, Patience::Wait)?;
-                while record.position >= self.state.end {
-                    match file.previous(&record, u64::MAX, Want::Header, Patience::Wait)? {
-                        Some(previous) => record = previous,
-                        None => break,
-                    }
-                }
-                position = record.position;
-            }
+            let position = self.when_looked(position)?;
             if position < self.pack_position {
                 self.positions.set(oid, position);
             }
         }
         Ok(())
+    }
+
+    /// Where the last record was when the pack began to look, of the object whose last one is at `position` now.
+    fn when_looked(&self, mut position: u64) -> Result<u64> {
+        let file = &self.state.file;
+        while position >= self.state.end {
+            let record = file.any_record(position, u64::MAX, Want::Header, Patience::Wait)?;
+            match file.previous(&record, u64::MAX, Want::Header, Patience::Wait)? {
+                Some(previous) => position = previous.position,
+                None => break,
+            }
+        }
+        Ok(position)
     }
 
     /// The first record of an object after the pack time says where its last one before it is.
@@ -194,9 +195,12 @@ impl<'a> Kept<'a> {
             self.todo.push(position);
         }
         if missing == Missing::PassedOver
-            && let Some(later) = self.state.index.get(oid).filter(|later| self.is_later(*later))
+            && let Some(now) = self.state.index.get(oid)
         {
-            self.todo.push(later);
+            let later = self.when_looked(now)?;
+            if self.is_later(later) {
+                self.todo.push(later);
+            }
         }
         Ok(())
     }
@@ -212,7 +216,8 @@ impl<'a> Kept<'a> {
             for position in batch {
                 let (oid, found) = references_at(&mut input, position)?;
                 let is_of_pack_time = self.positions.get(oid) == Some(position | MARK);
-                if !is_of_pack_time && state.index.get(oid) != Some(position) {
+                let now = state.index.get(oid);
+                if !is_of_pack_time && now.map(|now| self.when_looked(now)).transpose()? != Some(position) {
                     let what = format!("the record is of {oid}, which is elsewhere");
                     return Err(state.file.corrupt(position, what));
                 }
@@ -282,8 +287,9 @@ impl<'a> Kept<'a> {
                         self.extra_oids.insert(oid);
                         self.follow_from(pointer, watch)?;
                     }
-                } else if self.state.index.get(oid) == Some(here)
-                    && self.positions.get(oid).is_some_and(|entry| entry & MARK != 0)
+                } else if self.positions.get(oid).is_some_and(|entry| entry & MARK != 0)
+                    && let Some(now) = self.state.index.get(oid)
+                    && self.when_looked(now)? == here
                 {
                     self.follow_from(here, watch)?;
                 }
