@@ -246,7 +246,9 @@ impl World {
         if begins {
             disk.pack_begins();
             let collects_garbage = self.context.plan.pack_gc;
-            self.context.history.pack_begins(request.time.to_tid(), collects_garbage);
+            // What is durable and not visible yet comes after it, like whatever is committed meanwhile.
+            let until = request.time.to_tid().min(storage.last_transaction());
+            self.context.history.pack_begins(until, collects_garbage);
         }
         self.context.note(format_args!("pack to {} begins", request.time.to_tid()));
         let mut reports_of_switch = 0;
