@@ -3,8 +3,8 @@
 //! To wake a task of another thread costs a system call; a thousand of them would keep the log writer from the
 //! next batch. So one task of each worker waits for the log writer and rings for the worker's connections: at once
 //! for those whose own transaction is with the log writer, whose clients wait; for everybody else, if there are more
-//! than [`FEW`], not more than once in a while ([`PAUSE`]). A client that says something meanwhile is told with the answer, for no answer
-//! overtakes a notice, and the messages for others carry several notices each.
+//! than [`FEW`], not more than once in a while ([`PAUSE`]). A client that says something meanwhile is told with the
+//! answer, for no answer overtakes a notice, and the messages for others carry several notices each.
 
 use crate::host::Host;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -145,11 +145,7 @@ const FEW: usize = 8;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Clock,
-        settings::{NamedStorage, Settings},
-    };
-    use zeolith_storage::memory::MemoryStorage;
+    use crate::scripted::{self, Scripted};
 
     /// Sessions that commit and sessions that do not, of a worker that rings for them.
     struct Tower {
@@ -230,12 +226,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_published_before_the_worker_knows_that_somebody_listens_rings_too() {
-        let storage = NamedStorage {
-            name: "1".into(),
-            storage: Arc::new(MemoryStorage::new("memory")),
-            conflicts: Arc::default(),
-        };
-        let (host, _) = Host::start(storage, &Settings::default(), Clock::start(), String::new()).unwrap();
+        let (host, _) = scripted::host(Scripted::default());
         let bells = Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
         tokio::time::sleep(PAUSE).await;
         let mut bell = bells.listen(&host);

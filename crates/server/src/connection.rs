@@ -339,7 +339,7 @@ const FIRST_FRAMES_MAX: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{clock::Clock, settings::NamedStorage};
+    use crate::scripted::{self, Scripted};
     use std::{
         pin::Pin,
         sync::Mutex,
@@ -348,7 +348,6 @@ mod tests {
     };
     use tokio::io::ReadBuf;
     use zeolith_core::Publication;
-    use zeolith_storage::memory::MemoryStorage;
     use zeolith_types::{Oid, Tid, Value};
     use zeolith_wire::encode_call;
 
@@ -450,12 +449,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_published_before_a_call_came_in_is_told_before_the_answer() {
-        let storage = NamedStorage {
-            name: "1".into(),
-            storage: Arc::new(MemoryStorage::new("memory")),
-            conflicts: Arc::default(),
-        };
-        let (host, _) = Host::start(storage, &Settings::default(), Clock::start(), String::new()).unwrap();
+        let (host, _) = scripted::host(Scripted::default());
         let publishing = Arc::clone(&host);
         let mut calls =
             [("register", vec![Value::Str("1".into()), Value::Bool(false)]), ("ping", vec![])].into_iter();

@@ -37,11 +37,14 @@ pub(crate) struct Scripted {
     pub(crate) gate: Option<Mutex<mpsc::Receiver<bool>>>,
     /// The next vote panics.
     pub(crate) vote_panics: AtomicBool,
+    /// Hears of each checkpoint.
+    pub(crate) checkpoints: Option<Mutex<mpsc::Sender<()>>>,
 }
 
 impl Default for Scripted {
     fn default() -> Self {
-        Self { inner: MemoryStorage::new("scripted"), gate: None, vote_panics: AtomicBool::new(false) }
+        let (gate, checkpoints) = (None, None);
+        Self { inner: MemoryStorage::new("scripted"), gate, vote_panics: AtomicBool::new(false), checkpoints }
     }
 }
 
@@ -168,6 +171,9 @@ impl Storage for Scripted {
     }
 
     fn checkpoint(&self) -> Result<()> {
+        if let Some(heard) = &self.checkpoints {
+            heard.lock().unwrap().send(()).unwrap();
+        }
         self.inner.checkpoint()
     }
 

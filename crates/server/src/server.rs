@@ -249,3 +249,21 @@ fn ctime() -> String {
 
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scripted::{self, Scripted};
+    use std::sync::{Mutex, mpsc};
+
+    #[tokio::test]
+    async fn an_index_that_had_to_be_built_is_saved_before_the_first_interval_is_over() {
+        let (heard, checkpoints) = mpsc::channel();
+        let (host, _) =
+            scripted::host(Scripted { checkpoints: Some(Mutex::new(heard)), ..Scripted::default() });
+        let settings = Settings { checkpoint_interval: Duration::from_secs(3600), ..Settings::default() };
+        let _timers = start_timers(&BTreeMap::from([("1".to_owned(), host)]), &settings);
+        let first = tokio::task::spawn_blocking(move || checkpoints.recv_timeout(Duration::from_secs(60)));
+        assert_eq!(first.await.unwrap(), Ok(()));
+    }
+}
