@@ -78,7 +78,8 @@ BARS = [
         gap="Each client waits for its own commit's sync."),
     Bar("a commit told to 1000 clients, until the last has it", "fanout 1000", "ms", "inv_last_us.p50", 1e-3,
         more_is_better=False, python=0.45, stub=1.3,
-        gap="A thousand writes to sockets, which is what the stub does too."),
+        gap="A thousand writes to sockets, which is what the stub does too, and waking a thousand tasks "
+        "whose memory is cold, which it does not."),
     Bar("1000 connections, 64 at a time", "storm 1000 b64", "/s", "ops_per_s", python=3.5,
         gap="Accepting a connection, in the kernel, and three replies on it."),
     Bar("1000 connections at once: lost", "storm 1000 b1000", "", "errors", more_is_better=False, absolute=0),
