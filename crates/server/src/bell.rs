@@ -186,7 +186,8 @@ mod tests {
         /// How long the bell is waited for.
         async fn wait(bell: &mut Bell, is_committer: bool) -> Duration {
             let begun = Instant::now();
-            bell.rings(is_committer).await;
+            let rings = tokio::time::timeout(Duration::from_secs(60), bell.rings(is_committer));
+            rings.await.unwrap();
             begun.elapsed()
         }
     }
