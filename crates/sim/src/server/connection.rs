@@ -115,9 +115,11 @@ impl Connection {
         )
     }
 
-    /// Loads stay where they are while the client does not read.
+    /// Loads stay where they are while the client does not read, and while its task waits for a job: nothing ends a
+    /// connection in the middle of a vote.
     fn next_answer(&self) -> Option<usize> {
-        self.answers.iter().position(|done| !self.is_full() || !matches!(done, Done::Load(_)))
+        let takes_loads = !self.is_full() && !self.is_busy;
+        self.answers.iter().position(|done| takes_loads || !matches!(done, Done::Load(_)))
     }
 
     /// All that `select!` could choose from.
