@@ -166,7 +166,7 @@ impl<'a> Scan<'a> {
         if header.status != format::STATUS_UNDONE {
             let mut position = start + header.header_len();
             while position < end {
-                position += self.record(start, end, position)?;
+                position += self.record(start, header.status, end, position)?;
             }
             if position != end {
                 return Err(self.file.corrupt(start, "data records don't add up".into()));
@@ -179,7 +179,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Checks a record, enters it, and gives its length.
-    fn record(&mut self, transaction: u64, end: u64, position: u64) -> Result<u64> {
+    fn record(&mut self, transaction: u64, status: u8, end: u64, position: u64) -> Result<u64> {
         let exceeds = || self.file.corrupt(position, "data record exceeds transaction record".into());
         if end - position < RECORD_HEADER_LEN as u64 {
             return Err(exceeds());
@@ -197,7 +197,9 @@ impl<'a> Scan<'a> {
             first if first >= transaction => self.previous(first)?,
             current => current,
         };
-        if header.prev != should {
+        // A pack cuts the way to what was before, also to a record that it keeps for a later undo.
+        let is_cut = header.prev == 0 && status == format::STATUS_PACKED;
+        if header.prev != should && !is_cut {
             let (oid, says) = (header.oid, header.prev);
             self.findings.push(Finding::WrongPrevious { at: position, oid, says, should });
         }

@@ -79,6 +79,9 @@ fn an_object_that_did_not_exist_at_the_pack_time_does_not_though_its_deletion_is
     let database = reopened(&folder, database);
     let before = database.storage.load_before(Oid::new(3), again, Patience::Wait).unwrap();
     assert_eq!(before.found, Found::NoObject);
+    // What is kept for the undo is no state of the object: others may have followed it and been dropped.
+    let earlier = database.storage.load_before(Oid::new(3), deleted, Patience::Wait).unwrap();
+    assert_eq!(earlier.found, Found::NothingBefore);
     assert_eq!(database.current(3).unwrap(), record(3, &[4]));
 }
 

@@ -111,9 +111,7 @@ impl<'a> Copier<'a> {
         new_start: u64,
     ) -> Result<()> {
         let body = position + RECORD_HEADER_LEN as u64;
-        // There is one before only if a later transaction points back to it.
-        let prev = self.index.get(record.oid).unwrap_or(0);
-        let header = RecordHeader { prev, transaction: new_start, ..record };
+        let header = RecordHeader { prev: 0, transaction: new_start, ..record };
         if record.data_len > 0 {
             self.output.push(&header.encode())?;
             return self.output.push(input.bytes(body, record.data_len)?);
