@@ -438,7 +438,7 @@ def resident(server):
     return tuple(int(lines[key].split()[0]) / 1024 for key in ("VmRSS", "VmHWM"))
 
 
-def time_loads(address, stop, told):
+def time_loads(address, begun, stop, told):
     """Loads the root object again and again, in a process of its own, and tells how long each load took."""
     peer = Peer(types.SimpleNamespace(address=address)).register()
     waits = []
@@ -446,6 +446,7 @@ def time_loads(address, stop, told):
         began = time.perf_counter()
         peer.call("loadBefore", z64, b"\x7f" + b"\xff" * 7)
         waits.append(time.perf_counter() - began)
+        begun.set()
     told.put(sorted(waits))
 
 
@@ -457,10 +458,11 @@ def test_a_large_blob_passes_through_little_memory_and_keeps_nobody_waiting(tmp_
     store(connect(server), z64, z64, MinPO(0))
     before = resident(server)[0]
     spawn = multiprocessing.get_context("spawn")
-    stop, told = spawn.Event(), spawn.Queue()
-    loads = spawn.Process(target=time_loads, args=(server.address, stop, told), daemon=True)
+    begun, stop, told = spawn.Event(), spawn.Event(), spawn.Queue()
+    loads = spawn.Process(target=time_loads, args=(server.address, begun, stop, told), daemon=True)
     loads.start()
     try:
+        assert begun.wait(60), "no load was answered before the blob was sent"
         peer = Peer(server).register()
         peer.tell("tpc_begin", 1, b"", b"", {}, None, " ")
         peer.tell("storea", oid, z64, b"record", 1)
