@@ -5,7 +5,7 @@
 //! Loads are answered here and now; what is not in memory goes to the blocking pool.
 
 use crate::{
-    bell::{Bell, Bells},
+    bell::Bell,
     blob_stream::BlobStream,
     conversation::Conversation,
     ended::{Awaited, Ended},
@@ -17,6 +17,7 @@ use crate::{
     settings::Settings,
     slow_loads::Finished,
     status::status,
+    workers::Seat,
 };
 use std::{collections::BTreeMap, io, sync::Arc};
 use tokio::{
@@ -40,7 +41,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     peer: String,
     id: SessionId,
     shared: Arc<Shared>,
-    bells: Arc<Bells>,
+    seat: Seat,
 ) {
     let announced = if shared.settings.msgpack { Encoding::Msgpack } else { Encoding::Pickle };
     // Nobody needs more before the registration, and there can be many who never come to it.
@@ -74,7 +75,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Encoding::Pickle => 'Z',
         Encoding::Msgpack => 'M',
     });
-    let conversation = Conversation::new(id, peer, encoding, shared, bells);
+    let conversation = Conversation::new(id, peer, encoding, shared, seat);
     let register_until = Instant::now() + conversation.shared.settings.register_timeout;
     let unregistered = Some((unregistered, register_until));
     Connection { pipe, conversation, unregistered, is_told_later: false }.run().await;
@@ -339,7 +340,10 @@ const FIRST_FRAMES_MAX: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scripted::{self, Scripted};
+    use crate::{
+        bell::Bells,
+        scripted::{self, Scripted},
+    };
     use std::{
         pin::Pin,
         sync::Mutex,
@@ -405,9 +409,9 @@ mod tests {
     ) -> Connection<Chatterbox> {
         let limits = Arc::new(Limits::default());
         let place = limits.enter(SessionId(1), 1);
-        let bells = Arc::new(Bells::hang(&hosts));
+        let seat = Seat::only(Bells::hang(&hosts));
         let shared = Arc::new(Shared { settings: Settings::default(), hosts, limits });
-        let conversation = Conversation::new(SessionId(1), "peer".into(), Encoding::Msgpack, shared, bells);
+        let conversation = Conversation::new(SessionId(1), "peer".into(), Encoding::Msgpack, shared, seat);
         let pipe = Pipe::new(client, 1024, 1024);
         let unregistered = Some((place, register_until));
         Connection { pipe, conversation, unregistered, is_told_later: false }

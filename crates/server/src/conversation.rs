@@ -8,7 +8,7 @@ mod reads;
 mod votes;
 
 use crate::{
-    bell::{Bell, Bells},
+    bell::Bell,
     blob_stream::BlobStream,
     connection::Shared,
     ended::Ended,
@@ -21,6 +21,7 @@ use crate::{
     packing,
     slow_loads::{Asked, SlowLoads},
     spool::PutAside,
+    workers::Seat,
 };
 pub(crate) use blobs::Upload;
 use bytes::Bytes;
@@ -38,12 +39,14 @@ pub(crate) struct Conversation {
     label: String,
     pub(crate) shared: Arc<Shared>,
     pub(crate) host: Option<Arc<Host>>,
-    bells: Arc<Bells>,
+    seat: Seat,
     /// Rings when something is published, from the registration on.
     pub(crate) bell: Option<Bell>,
     pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
     iterators: Iterators,
     put_aside: PutAside,
+    /// The transaction that was voted last is no large one.
+    voted_small: bool,
     pub(crate) slow_loads: SlowLoads,
     /// The blob that the client is uploading.
     upload: Option<Upload>,
@@ -67,7 +70,7 @@ impl Conversation {
         peer: String,
         encoding: Encoding,
         shared: Arc<Shared>,
-        bells: Arc<Bells>,
+        seat: Seat,
     ) -> Self {
         let rules = Rules {
             collects_conflicts: shared.settings.client_conflict_resolution,
@@ -80,13 +83,14 @@ impl Conversation {
             label: peer.clone(),
             peer,
             host: None,
-            bells,
+            seat,
             bell: None,
             mailbox: mpsc::unbounded_channel(),
             iterators: Iterators::new(shared.settings.iterators_max),
             slow_loads: SlowLoads::new(shared.settings.client_queue_max),
             shared,
             put_aside: PutAside::default(),
+            voted_small: false,
             upload: None,
             stream: None,
         }
@@ -161,8 +165,9 @@ impl Conversation {
             }
             Step::Finish(transaction, changed) => {
                 let finish = Finish { session: self.session.id(), transaction, changed };
+                let here = self.voted_small && self.seat.is_alone();
                 match &self.host {
-                    Some(host) if !host.finish(finish) => Err(Ended::Disowned),
+                    Some(host) if !host.finish(finish, here) => Err(Ended::Disowned),
                     _ => Ok(None),
                 }
             }
@@ -203,7 +208,7 @@ impl Conversation {
         };
         // From here on this session is woken by what is published, and it starts at a tid that it reads
         // afterwards: nothing can fall between the two.
-        let bell = self.bells.listen(&host);
+        let bell = self.seat.bells.listen(&host);
         let last = host.storage.last_transaction();
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
         if result.is_ok() {

@@ -1,8 +1,14 @@
 //! A storage with everything that its connections share.
 
 use crate::{
-    ConflictCounts, NamedStorage, clock::Clock, log, log::blather, log_writer, log_writer::Finish,
-    packing::Packs, settings::Settings,
+    ConflictCounts, NamedStorage,
+    clock::Clock,
+    log,
+    log::blather,
+    log_writer,
+    log_writer::{Finish, Pen},
+    packing::Packs,
+    settings::Settings,
 };
 use bytes::Bytes;
 use std::{
@@ -42,6 +48,7 @@ pub(crate) struct Host {
     log: RwLock<PublicationLog>,
     mailboxes: Mutex<HashMap<SessionId, UnboundedSender<Mail>>>,
     finishes: Mutex<Option<mpsc::Sender<Finish>>>,
+    pub(crate) pen: Pen,
     /// A sync has failed: nobody knows which of the transactions that were being written will be there when the
     /// storage is opened again.
     pub(crate) in_doubt: AtomicBool,
@@ -99,6 +106,7 @@ impl Host {
             )),
             mailboxes: Mutex::default(),
             finishes: Mutex::new(Some(finishes)),
+            pen: Pen::default(),
             in_doubt: AtomicBool::new(false),
             packs: Mutex::default(),
             name,
@@ -231,14 +239,22 @@ impl Host {
         }
     }
 
-    /// Hands a voted transaction to the log writer, unless its client has been told that it is aborted.
-    pub(crate) fn finish(&self, finish: Finish) -> bool {
+    /// Hands a voted transaction to the log writer, or writes it `here` if nobody need wait for that; unless its client
+    /// has been told that it is aborted.
+    pub(crate) fn finish(&self, mut finish: Finish, here: bool) -> bool {
         if !self.coordinator().finishing(finish.transaction) {
             self.release(Abandoned { transaction: finish.transaction, voted: true });
             return false;
         }
+        if here {
+            match log_writer::write_here(self, finish) {
+                Ok(()) => return true,
+                Err(unwritten) => finish = unwritten,
+            }
+        }
         let finishes = self.finishes.lock().expect("nobody panics while sending");
         if let Some(finishes) = finishes.as_ref() {
+            self.pen.expect_one_more();
             // A log writer that is gone has left with the server.
             let _ = finishes.send(finish);
         }

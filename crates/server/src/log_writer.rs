@@ -1,8 +1,10 @@
-//! The one thread that writes a storage's transactions: all that wait, with one write and one sync.
+//! Writes a storage's transactions: all that wait, with one write and one sync.
 //!
-//! While it syncs, the next batch collects. What it has made durable it publishes in the order that
-//! clients' caches depend on: first into the publication log, then visible to readers, then everybody
-//! is woken (invariants 6 and 7).
+//! One thread does it, the log writer; while it syncs, the next batch collects. Only if nobody else waits for
+//! anything a worker writes the transaction of its client itself, which spares the client the time that two threads
+//! need to wake one another ([`write_here`]). Whoever writes has the storage's [`Pen`]. What is durable is
+//! published in the order that clients' caches depend on: first into the publication log, then visible to
+//! readers, then everybody is woken (invariants 6 and 7).
 
 use crate::{
     host::{Host, Mail},
@@ -11,11 +13,15 @@ use crate::{
 };
 use std::{
     sync::{
-        Arc,
-        atomic::Ordering::{Relaxed, Release},
+        Arc, Mutex, MutexGuard,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{Relaxed, Release},
+        },
         mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 use zeolith_core::{Publication, SessionId};
 use zeolith_storage::{StorageError, TransactionId};
@@ -35,32 +41,82 @@ pub(crate) fn spawn(host: Arc<Host>, finishes: mpsc::Receiver<Finish>) -> thread
     thread::Builder::new()
         .name(format!("log writer {}", host.name))
         .spawn(move || {
-            let _guard = Guard;
             while let Ok(first) = finishes.recv() {
+                let held = host.pen.take();
                 let mut batch = vec![first];
                 batch.extend(finishes.try_iter().take(BATCH_MAX - 1));
-                write(&host, batch);
+                host.pen.waiting.fetch_sub(batch.len(), Relaxed);
+                write(&host, batch, &held);
             }
         })
         .expect("a thread can be started when the server starts")
 }
 
-/// A log writer that dies of a bug of ours takes the process with it: going on would leave its clients
-/// waiting for ever, and what is on the disk is safe by itself.
-struct Guard;
+/// Writes a transaction on the thread of its worker, which serves nobody else meanwhile; gives it back if it is for
+/// the log writer: others wait for theirs, or the disk is slow.
+pub(crate) fn write_here(host: &Host, finish: Finish) -> Result<(), Finish> {
+    match host.pen.take_if_quick() {
+        Some(held) => {
+            write(host, vec![finish], &held);
+            Ok(())
+        }
+        None => Err(finish),
+    }
+}
 
-impl Drop for Guard {
+/// The right to write to a storage, which one thread has at a time: tids rise in the order in which they are published.
+#[derive(Debug, Default)]
+pub(crate) struct Pen {
+    held: Mutex<()>,
+    /// Transactions that are on their way to the log writer.
+    waiting: AtomicUsize,
+    /// The last write and sync took longer than [`QUICK`].
+    is_slow: AtomicBool,
+}
+
+impl Pen {
+    /// A transaction is about to be sent to the log writer.
+    pub(crate) fn expect_one_more(&self) {
+        self.waiting.fetch_add(1, Relaxed);
+    }
+
+    fn take(&self) -> Held<'_> {
+        Held {
+            _guard: self.held.lock().expect("a panic of who has the pen ends the process"),
+            is_slow: &self.is_slow,
+        }
+    }
+
+    /// The pen, if that takes no time and its next use won't either, as far as can be known.
+    fn take_if_quick(&self) -> Option<Held<'_>> {
+        if self.is_slow.load(Relaxed) || self.waiting.load(Relaxed) > 0 {
+            return None;
+        }
+        self.held.try_lock().ok().map(|guard| Held { _guard: guard, is_slow: &self.is_slow })
+    }
+}
+
+/// Whoever has the pen. A defect of ours that ends its thread takes the process with it: going on would leave
+/// clients waiting for ever, and what is on the disk is safe by itself.
+struct Held<'a> {
+    _guard: MutexGuard<'a, ()>,
+    is_slow: &'a AtomicBool,
+}
+
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            log::critical!(log::STORAGE_SERVER, "the log writer died of a defect; the server ends at once");
+            log::critical!(log::STORAGE_SERVER, "a write ended by a defect; the server ends at once");
             std::process::abort();
         }
     }
 }
 
-fn write(host: &Host, batch: Vec<Finish>) {
+fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) {
     let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
+    let begun = Instant::now();
     let results = host.storage.finish(&ids, host.clock.now().time);
+    held.is_slow.store(begun.elapsed() > QUICK, Relaxed);
     assert_eq!(results.len(), batch.len(), "a storage answers for every transaction");
     let mut last = None;
     let (mut publications, mut failed) = (Vec::with_capacity(batch.len()), Vec::new());
@@ -109,6 +165,8 @@ fn report(host: &Host, session: SessionId, error: StorageError) {
 
 /// Transactions in one batch. More would only make the first ones wait longer.
 const BATCH_MAX: usize = 1024;
+/// After a write that took longer a worker leaves the next one to the log writer.
+const QUICK: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -137,7 +195,7 @@ mod tests {
     #[test]
     fn a_transaction_is_undecided_while_it_is_written_and_not_afterwards() {
         let (host, writer, sync) = host();
-        assert!(host.finish(voted(&host, 1, b"token")));
+        assert!(host.finish(voted(&host, 1, b"token"), false));
         assert!(host.is_undecided(b"token"));
         sync.send(true).unwrap();
         host.stop_finishing();
@@ -149,12 +207,37 @@ mod tests {
     fn after_a_failed_sync_nobody_is_told_that_a_transaction_is_aborted() {
         let (host, writer, sync) = host();
         let open = voted(&host, 2, b"open");
-        assert!(host.finish(voted(&host, 1, b"token")));
+        assert!(host.finish(voted(&host, 1, b"token"), false));
         sync.send(false).unwrap();
         host.stop_finishing();
         writer.join().unwrap();
         assert!(host.is_undecided(b"token"));
         assert!(!host.is_undecided(b"open"), "no log writer has seen it");
-        assert!(!host.finish(open), "and none will");
+        assert!(!host.finish(open, true), "and none will");
+    }
+
+    #[test]
+    fn nobody_writes_in_place_of_the_log_writer_while_others_wait_or_the_disk_is_slow() {
+        let pen = Pen::default();
+        assert!(pen.take_if_quick().is_some());
+        let held = pen.take();
+        assert!(pen.take_if_quick().is_none(), "somebody else is writing");
+        held.is_slow.store(true, Relaxed);
+        drop(held);
+        assert!(pen.take_if_quick().is_none(), "the disk is slow");
+        pen.take().is_slow.store(false, Relaxed);
+        pen.expect_one_more();
+        assert!(pen.take_if_quick().is_none(), "somebody else has come first");
+    }
+
+    #[test]
+    fn what_the_log_writer_has_written_others_need_not_wait_for() {
+        let (host, writer, sync) = host();
+        assert!(host.finish(voted(&host, 1, b"token"), false));
+        assert!(host.pen.take_if_quick().is_none());
+        sync.send(true).unwrap();
+        host.stop_finishing();
+        writer.join().unwrap();
+        assert_eq!(host.pen.waiting.load(Relaxed), 0);
     }
 }

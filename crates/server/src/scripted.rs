@@ -10,6 +10,7 @@ use crate::{
     jobs::Job,
     limits::Limits,
     settings::{NamedStorage, Settings},
+    workers::Seat,
 };
 use bytes::Bytes;
 use std::{
@@ -20,7 +21,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
         mpsc,
     },
-    thread,
+    thread::{self, ThreadId},
 };
 use zeolith_core::SessionId;
 use zeolith_storage::{
@@ -39,12 +40,19 @@ pub(crate) struct Scripted {
     pub(crate) vote_panics: AtomicBool,
     /// Hears of each checkpoint.
     pub(crate) checkpoints: Option<Mutex<mpsc::Sender<()>>>,
+    /// Hears which thread finishes a batch.
+    pub(crate) finishes: Option<Mutex<mpsc::Sender<ThreadId>>>,
 }
 
 impl Default for Scripted {
     fn default() -> Self {
-        let (gate, checkpoints) = (None, None);
-        Self { inner: MemoryStorage::new("scripted"), gate, vote_panics: AtomicBool::new(false), checkpoints }
+        Self {
+            inner: MemoryStorage::new("scripted"),
+            gate: None,
+            vote_panics: AtomicBool::new(false),
+            checkpoints: None,
+            finishes: None,
+        }
     }
 }
 
@@ -59,8 +67,9 @@ pub(crate) fn registered(host: &Arc<Host>, session: u64) -> Conversation {
     let hosts = BTreeMap::from([("1".to_owned(), Arc::clone(host))]);
     let shared = Shared { settings: Settings::default(), hosts, limits: Arc::new(Limits::default()) };
     let session = SessionId(session);
-    let (peer, bells) = ("peer".to_owned(), Arc::new(Bells::default()));
-    let mut conversation = Conversation::new(session, peer, Encoding::Msgpack, Arc::new(shared), bells);
+    let (peer, shared) = ("peer".to_owned(), Arc::new(shared));
+    let mut conversation =
+        Conversation::new(session, peer, Encoding::Msgpack, shared, Seat::only(Bells::default()));
     let registered = say(&mut conversation, "register", &[Value::Str("1".into()), Value::Bool(false)]);
     assert!(matches!(registered, Ok((None, _))));
     conversation
@@ -81,6 +90,9 @@ pub(crate) fn say(
 
 impl Storage for Scripted {
     fn finish(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
+        if let Some(heard) = &self.finishes {
+            heard.lock().unwrap().send(thread::current().id()).unwrap();
+        }
         match self.gate.as_ref().map_or(Ok(true), |gate| gate.lock().unwrap().recv()) {
             Ok(true) => self.inner.finish(ids, now),
             _ => ids.iter().map(|_| Err(StorageError::Poisoned("no sync".into()))).collect(),

@@ -49,7 +49,7 @@ pub(crate) struct Workers {
 }
 
 struct Worker {
-    arrivals: mpsc::UnboundedSender<Arrival>,
+    arrivals: mpsc::UnboundedSender<(Arrival, Counted)>,
     /// How many connections it serves or has been given.
     connections: Arc<AtomicUsize>,
     thread: thread::JoinHandle<()>,
@@ -75,10 +75,8 @@ impl Workers {
         let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections.load(Relaxed)) else {
             return;
         };
-        worker.connections.fetch_add(1, Relaxed);
-        if let Err(unserved) = worker.arrivals.send(arrival) {
-            worker.connections.fetch_sub(1, Relaxed);
-            let peer = unserved.0.peer;
+        if let Err(unserved) = worker.arrivals.send((arrival, Counted::in_(&worker.connections))) {
+            let peer = unserved.0.0.peer;
             tracing::error!(target: log::PROTOCOL, "{peer}: closed, for the thread that should serve it has ended");
         }
     }
@@ -98,29 +96,23 @@ impl Worker {
         let (arrivals, arriving) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let runtime = Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build()?;
-        let count = Arc::clone(&connections);
         let thread = thread::Builder::new()
             .name(format!("zeo-worker {number}"))
-            .spawn(move || run(runtime, arriving, &shared, &count))?;
+            .spawn(move || run(runtime, arriving, &shared))?;
         Ok(Self { arrivals, connections, thread })
     }
 }
 
-fn run(
-    runtime: Runtime,
-    mut arriving: mpsc::UnboundedReceiver<Arrival>,
-    shared: &Arc<Shared>,
-    count: &Arc<AtomicUsize>,
-) {
+fn run(runtime: Runtime, mut arriving: mpsc::UnboundedReceiver<(Arrival, Counted)>, shared: &Arc<Shared>) {
     runtime.block_on(async {
         let mut connections = JoinSet::new();
         let bells = Arc::new(Bells::hang(&shared.hosts));
         loop {
             tokio::select! {
                 arrival = arriving.recv() => match arrival {
-                    Some(arrival) => {
-                        let (shared, bells) = (Arc::clone(shared), Arc::clone(&bells));
-                        connections.spawn(welcome(arrival, shared, bells, Counted(Arc::clone(count))));
+                    Some((arrival, counted)) => {
+                        let seat = Seat { counted, bells: Arc::clone(&bells) };
+                        connections.spawn(welcome(arrival, Arc::clone(shared), seat));
                     }
                     None => break,
                 },
@@ -134,22 +126,54 @@ fn run(
 }
 
 /// Serves a connection that another thread has accepted.
-async fn welcome(arrival: Arrival, shared: Arc<Shared>, bells: Arc<Bells>, _counted: Counted) {
+async fn welcome(arrival: Arrival, shared: Arc<Shared>, seat: Seat) {
     let Arrival { socket, peer, id } = arrival;
     match socket {
         Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => serve(stream, peer, id, shared, bells).await,
+            Ok(stream) => serve(stream, peer, id, shared, seat).await,
             Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
         },
         Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => serve(stream, peer, id, shared, bells).await,
+            Ok(stream) => serve(stream, peer, id, shared, seat).await,
             Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
         },
     }
 }
 
-/// Takes a connection off its worker's count, however it ends.
+/// A connection's place at its worker, until it ends.
+pub(crate) struct Seat {
+    counted: Counted,
+    pub(crate) bells: Arc<Bells>,
+}
+
+impl Seat {
+    /// Whether the worker serves nobody else.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.counted.0.load(Relaxed) == 1
+    }
+
+    /// The only one of a worker that has these bells.
+    #[cfg(test)]
+    pub(crate) fn only(bells: Bells) -> Self {
+        Self { counted: Counted::in_(&Arc::default()), bells: Arc::new(bells) }
+    }
+
+    /// Another one at the same worker.
+    #[cfg(test)]
+    pub(crate) fn next_to(&self) -> Self {
+        Self { counted: Counted::in_(&self.counted.0), bells: Arc::clone(&self.bells) }
+    }
+}
+
+/// Counts a connection among those of its worker, until it ends in whatever way.
 struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn in_(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

@@ -28,7 +28,8 @@ impl Conversation {
             "({}) Preparing to commit transaction: {objects} objects, {bytes} bytes",
             self.label
         );
-        if objects > INLINE_VOTE_OBJECTS || bytes > INLINE_VOTE_BYTES {
+        self.voted_small = objects <= INLINE_VOTE_OBJECTS && bytes <= INLINE_VOTE_BYTES;
+        if !self.voted_small {
             return Ok(Some(Job::Vote(request, policy)));
         }
         let voted = host.vote(request.transaction, request.writes.clone(), policy, Patience::Now);
@@ -117,9 +118,9 @@ impl Conversation {
     }
 }
 
-/// A vote on more objects than this is not done in the connection's task.
+/// A transaction of more objects than this is neither voted nor written in the connection's task.
 const INLINE_VOTE_OBJECTS: usize = 128;
-/// A vote on more bytes than this is not done in the connection's task.
+/// Nor one of more bytes than this.
 const INLINE_VOTE_BYTES: u64 = 256 << 10;
 
 #[cfg(test)]
@@ -130,6 +131,10 @@ mod tests {
         scripted::{self, Scripted, say},
     };
     use bytes::Bytes;
+    use std::{
+        sync::{Mutex, mpsc},
+        thread,
+    };
     use zeolith_types::{Oid, Value};
 
     const TRANSACTION: Value = Value::Int(5);
@@ -144,6 +149,26 @@ mod tests {
             say(client, "storea", &[oid, bytes(&[0; 8]), bytes(b"data"), TRANSACTION])?;
         }
         say(client, "vote", &[TRANSACTION])
+    }
+
+    #[test]
+    fn a_worker_writes_what_is_small_for_the_only_client_that_it_has() {
+        for (objects, others, here) in
+            [(1, 0, true), (INLINE_VOTE_OBJECTS as u64 + 1, 0, false), (1, 1, false)]
+        {
+            let (finishes, finished) = mpsc::channel();
+            let storage = Scripted { finishes: Some(Mutex::new(finishes)), ..Scripted::default() };
+            let (host, _) = scripted::host(storage);
+            let mut client = scripted::registered(&host, 1);
+            let _others: Vec<_> = (0..others).map(|_| client.seat.next_to()).collect();
+            let (job, _) = vote(&mut client, objects).unwrap_or_else(|ended| panic!("{ended}"));
+            if let Some(job) = job {
+                assert!(client.done(job.run(&host), &mut Vec::new()).is_ok());
+            }
+            assert!(say(&mut client, "tpc_finish", &[TRANSACTION]).is_ok());
+            let by_whom = finished.recv().unwrap();
+            assert_eq!(by_whom == thread::current().id(), here, "{objects} objects, {others} others");
+        }
     }
 
     #[test]
