@@ -2,7 +2,8 @@
 
 At several times, among them those between a change and its undo, with garbage collection and without. The
 database has `ZEOLITH_PACK_OBJECTS` objects: 2,000 if that is not set, and some 180,000 for the full comparison
-of a few minutes.
+of some ten minutes. `ZEOLITH_PACK_TIMES=0,5` packs to the first and the sixth of the times only; `-s` shows
+their numbers.
 """
 import os
 import shutil
@@ -18,6 +19,8 @@ from ZODB.FileStorage.fspack import PackError
 from ZODB.serialize import referencesf
 
 OBJECTS = int(os.environ.get("ZEOLITH_PACK_OBJECTS", "2000"))
+# Which of the times; all if there is none.
+CHOSEN = [int(number) for number in os.environ.get("ZEOLITH_PACK_TIMES", "").split(",") if number]
 BATCH = 500
 pytestmark = pytest.mark.timeout(120 + OBJECTS // 50)
 # Where in the history the pack times are.
@@ -85,6 +88,8 @@ def test_a_database_is_packed_as_python_packs_it(tmp_path, source, serve, connec
         all_records = {(tid, record) for tid, *_, records in transactions(storage) for record in records}
     same = []
     for number, (about, tid) in enumerate(times.items()):
+        if CHOSEN and number not in CHOSEN:
+            continue
         theirs, ours = (str(tmp_path / ("%s%d.fs" % (who, number))) for who in ("theirs", "ours"))
         before = packed_by_python(source, theirs, tid, gc)
         shutil.copyfile(source, ours)
@@ -108,11 +113,12 @@ def test_a_database_is_packed_as_python_packs_it(tmp_path, source, serve, connec
                 assert sorted(oids(mine)) == sorted(oids(python)), about
                 assert told == transactions(python), about
                 same.append(about)
-            print("packed to %s: %d objects reached, %d of %d records kept; %s" % (
-                about, len(before), count, len(all_records),
-                "the same in both files" if is_sound else "Python fails"))
+            print("%d, packed to %s: %d objects reached, %d of %d records kept; %s" % (
+                number, about, len(before), count, len(all_records),
+                "the same in both files" if is_sound
+                else "Python gives up" if os.path.exists(theirs + ".pack") else "Python exchanges data"))
         for path in (theirs, ours):
             for suffix in ("", ".old", ".index", ".pack"):
                 if os.path.exists(path + suffix):
                     os.remove(path + suffix)
-    assert len(same) >= len(PLACES) - 1, "Python packs at most times without a mistake"
+    assert CHOSEN or len(same) >= len(PLACES) - 1, "Python packs at most times without a mistake"
