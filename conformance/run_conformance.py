@@ -305,12 +305,13 @@ def main():
     ap.add_argument('--protocol', default='both',
                     choices=['pickle', 'msgpack', 'both'])
     ap.add_argument('--full', action='store_true',
-                    help='the whole cross product of classes and protocols')
+                    help='all tests of all suites, in both encodings')
     ap.add_argument('--quick', action='store_true',
                     help='the ids of quick.txt: a minute at most')
     ap.add_argument('--include', action='append', default=[],
                     metavar='CATEGORY',
-                    help='also run this category of excluded tests')
+                    help='also all of this suite, or of this category of '
+                    'excluded tests')
     ap.add_argument('--timeout', type=float, default=30,
                     help='seconds for one test (some have more, see suites.py)')
     ap.add_argument('--start-timeout', type=float, default=15)
@@ -358,6 +359,12 @@ def main():
                                            ' [%s]' % note if note else ''))
         return 0
 
+    bad = set(args.include) - {t['suite'] for t in tests}
+    if bad:
+        print('%s cannot be included; see --list-excluded' % ', '.join(
+            sorted(bad)), file=sys.stderr)
+        return 2
+
     known = {t['id']: t for t in tests}
     expected = Expected(args.expected_failures or os.devnull)
     gone = expected.unknown(list(known))
@@ -383,10 +390,10 @@ def main():
         sel = [t for t in sel if any(k in t['id'] for k in args.k)]
     files = list(args.ids_file)
     default = os.path.join(HERE, 'default.txt')
-    if not files and not args.quick and os.path.exists(default):
-        files.append(default)
     if args.quick:
         files.append(os.path.join(HERE, 'quick.txt'))
+    elif not files and not args.full and not args.k:
+        files.append(default)
     if files:
         want = set()
         for f in files:
