@@ -153,6 +153,36 @@ def python_is_sound(storage, all_records):
     return not os.path.exists(storage.getName() + ".pack") and later <= all_records
 
 
+@pytest.mark.beyond_reference("its pack drops what an object refers to that an undo brings back")
+def test_what_an_undo_brings_back_is_whole_after_a_pack_to_before_it(tmp_path, serve, connect):
+    path = str(tmp_path / "Data.fs")
+    with opened(path) as storage:
+        db = ZODB.DB(storage)
+        with db.transaction() as connection:
+            connection.root()["page"] = PersistentMapping()
+        with db.transaction() as connection:
+            connection.root()["page"]["image"] = PersistentMapping()
+        with db.transaction() as connection:
+            del connection.root()["page"]["image"]
+            del connection.root()["page"]
+        pack_time = seconds(storage.lastTransaction())
+        db.undo(db.undoLog(0, 1)[0]["id"])
+        transaction.commit()
+        before = reached(storage)
+        assert len(before) == 3
+        db.close()
+    server = serve()
+    client = connect(server)
+    client.pack(pack_time, wait=True)
+    client.close()
+    assert server.end() == 0
+    assert_clean(path)
+    with opened(path) as storage:
+        assert {oid: data for oid, (data, _) in reached(storage).items()} == {
+            oid: data for oid, (data, _) in before.items()
+        }
+
+
 def test_clients_work_on_while_the_storage_is_packed(serve, connect):
     server = serve()
     db = ZODB.DB(connect(server))
