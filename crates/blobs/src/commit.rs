@@ -51,18 +51,27 @@ impl BlobStorage {
             return Err(StorageError::WouldBlock);
         }
         let voted = self.inner.vote(id, writes, policy, patience)?;
-        if let Voted::Ready { undone, .. } = &voted {
-            let files = self.sources(blobs, undone).and_then(|sources| self.prepare(sources));
-            match files {
-                Ok(files) if files.is_empty() => {}
-                Ok(files) => drop(self.voted_files().insert(id, files)),
-                Err(error) => {
-                    self.inner.abort(id);
-                    return Err(error);
-                }
-            }
+        if let Voted::Ready { undone, .. } = &voted
+            && let Err(error) = self.hold_files(id, blobs, undone)
+        {
+            self.inner.abort(id);
+            return Err(error);
         }
         Ok(voted)
+    }
+
+    /// Prepares the files of a transaction that the storage has voted on, and keeps them for its finish.
+    pub(crate) fn hold_files(
+        &self,
+        id: TransactionId,
+        blobs: BTreeMap<Oid, UploadedBlob>,
+        undone: &[Undone],
+    ) -> Result<()> {
+        let files = self.sources(blobs, undone).and_then(|sources| self.prepare(sources))?;
+        if !files.is_empty() {
+            self.voted_files().insert(id, files);
+        }
+        Ok(())
     }
 
     pub(crate) fn abort_both(&self, id: TransactionId) {

@@ -12,6 +12,7 @@ mod commit;
 mod directory;
 mod files;
 mod layout;
+mod old;
 mod pack;
 #[cfg(test)]
 mod power_loss_tests;

@@ -5,18 +5,14 @@
 //! the next pack that there is something left to do, even if the storage has nothing to pack.
 
 use crate::{
-    directory::{BlobDirectory, MARKER, io_at, parent, sync_directory},
+    directory::{BlobDirectory, io_at, sync_directory},
     files,
     layout::blob_name,
+    old::OldBlobs,
     storage::{BlobStorage, Manner},
     walk::{Objects, revisions},
 };
-use std::{
-    ffi::OsString,
-    fs, io,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-};
+use std::{io, ops::ControlFlow, path::Path};
 use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Patience, Result, Storage, StorageError};
 use zeolith_types::{Oid, Tid, Timestamp};
 
@@ -33,45 +29,68 @@ impl BlobStorage {
             sync_directory(self.directory.path())?;
         }
         let outcome = self.inner.pack(time, report);
-        let is_due = match &outcome {
-            Ok(PackOutcome::Packed { .. }) => true,
+        let begins = match &outcome {
+            Ok(PackOutcome::Packed { .. }) => Some(Begins::Anew),
             // If nothing is gone, that pack did not come to its end, and what it would have replaced stays.
-            Ok(PackOutcome::NothingToDo) => was_pending && self.sweep(None).finds_something(report)?,
+            Ok(PackOutcome::NothingToDo) if was_pending => {
+                let is_due = self.has_begun_old(&marker)? || self.sweep(None).finds_something(report)?;
+                is_due.then_some(Begins::WhereOneWasCutShort)
+            }
+            Ok(PackOutcome::NothingToDo) => None,
             Err(_) if was_pending => return outcome,
-            Err(_) => false,
+            Err(_) => None,
         };
-        if is_due {
-            self.sweep(self.old()?).run(report)?;
-        }
+        let old = match begins {
+            Some(begins) => {
+                let old = self.old(begins, &marker)?;
+                self.sweep(old.as_ref()).run(report)?;
+                old
+            }
+            None => None,
+        };
         match files::remove(&marker) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_at("removing", &marker)(error)),
-            _ => outcome,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_at("removing", &marker)(error));
+            }
+            _ => {}
         }
+        if let Some(old) = old {
+            old.end()?;
+        }
+        outcome
     }
 
-    fn sweep(&self, old: Option<PathBuf>) -> Sweep<'_> {
+    fn sweep<'a>(&'a self, old: Option<&'a OldBlobs>) -> Sweep<'a> {
         Sweep { storage: &*self.inner, directory: &self.directory, manner: self.manner, old }
     }
 
-    /// Where the blobs of the file from before the pack are kept, emptied; `None` if they are not.
-    fn old(&self) -> Result<Option<PathBuf>> {
+    fn has_begun_old(&self, marker: &Path) -> Result<bool> {
+        let keeps = self.manner == Manner::FileStorage { keep_old: true };
+        Ok(keeps && OldBlobs::beside(&self.directory).is_begun_by(marker)?)
+    }
+
+    /// Where the blobs of the file from before the pack are kept; `None` if they are not.
+    fn old(&self, begins: Begins, marker: &Path) -> Result<Option<OldBlobs>> {
         let Manner::FileStorage { keep_old } = self.manner else { return Ok(None) };
-        let mut name = OsString::from(self.directory.path());
-        name.push(".old");
-        let old = PathBuf::from(name);
-        match fs::remove_dir_all(&old) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(io_at("removing", &old)(error));
-            }
-            _ => {}
+        let old = OldBlobs::beside(&self.directory);
+        if begins == Begins::Anew || !keep_old {
+            old.remove()?;
         }
         if !keep_old {
             return Ok(None);
         }
-        files::make_directory(&old).map_err(io_at("making", &old))?;
-        link(&self.directory.path().join(MARKER), &old.join(MARKER))?;
+        old.begin(&self.directory, marker)?;
         Ok(Some(old))
     }
+}
+
+/// Where the work on the blobs begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    /// The storage has just been packed.
+    Anew,
+    /// The storage had been packed when the server ended.
+    WhereOneWasCutShort,
 }
 
 /// Goes through the blob directory once.
@@ -79,8 +98,8 @@ struct Sweep<'a> {
     storage: &'a dyn Storage,
     directory: &'a BlobDirectory,
     manner: Manner,
-    /// Where to what goes is moved, and where what stays gets a second name.
-    old: Option<PathBuf>,
+    /// To where what goes is moved, and where what stays gets a second name.
+    old: Option<&'a OldBlobs>,
 }
 
 impl Sweep<'_> {
@@ -124,16 +143,15 @@ impl Sweep<'_> {
         let mut is_changed = false;
         for tid in self.judged(place)? {
             let path = place.join(blob_name(tid));
-            let old = self.old_path(&path)?;
-            match (self.has(oid, tid)?, old) {
+            match (self.has(oid, tid)?, self.old) {
                 (true, None) => {}
-                (true, Some(old)) => link(&path, &old)?,
+                (true, Some(old)) => old.share(self.directory, &path)?,
                 (false, None) => {
                     files::remove(&path).map_err(io_at("removing", &path))?;
                     is_changed = true;
                 }
                 (false, Some(old)) => {
-                    files::rename(&path, &old).map_err(io_at("keeping an old blob as", &old))?;
+                    old.take(self.directory, &path)?;
                     is_changed = true;
                 }
             }
@@ -156,14 +174,6 @@ impl Sweep<'_> {
             Err(error) => Err(error),
         }
     }
-
-    /// Where a file is kept, with its directory made.
-    fn old_path(&self, path: &Path) -> Result<Option<PathBuf>> {
-        let Some(old) = &self.old else { return Ok(None) };
-        let path = old.join(path.strip_prefix(self.directory.path()).unwrap_or(path));
-        fs::create_dir_all(parent(&path)).map_err(io_at("making", parent(&path)))?;
-        Ok(Some(path))
-    }
 }
 
 fn tell(done: u64, report: &mut Report<'_>) -> Result<()> {
@@ -174,12 +184,7 @@ fn tell(done: u64, report: &mut Report<'_>) -> Result<()> {
     }
 }
 
-/// Gives a file a second name.
-fn link(path: &Path, second: &Path) -> Result<()> {
-    files::link(path, second).map_err(io_at("keeping an old blob as", second))
-}
-
 /// Tells that blobs of an earlier pack may have stayed.
-const PENDING: &str = ".zeolith-pack";
+pub(crate) const PENDING: &str = ".zeolith-pack";
 /// Objects between two reports.
 const REPORT_EVERY: u64 = 100;

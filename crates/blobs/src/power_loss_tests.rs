@@ -1,197 +1,70 @@
 //! The power fails after every change of a blob directory, and takes with it any of what was not synced: each
-//! blob of a durable transaction is there, whole, when the storage is opened again.
-//!
-//! What a rename did is there or not, never half, and what was written is there or not, piece by piece.
+//! blob of a durable transaction is there, whole, when the storage is opened again, and what a pack has dropped is
+//! where it is kept.
 #![allow(clippy::unwrap_used, clippy::panic)]
+
+mod disk;
 
 use crate::{BlobStorage, Layout, Manner, Options};
 use bytes::Bytes;
+use disk::{SimulatedDisk, count, take};
 use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fs::{self, File},
-    io::Write as _,
-    ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::Arc,
+    collections::BTreeMap, fs, ops::ControlFlow, os::unix::fs::MetadataExt as _, path::Path, sync::Arc,
     time::Duration,
 };
 use zeolith_storage::{
-    Blobs as _, ConflictPolicy, PackOutcome, Patience, Storage, TransactionId, UploadedBlob, Write, WriteSet,
-    memory::MemoryStorage,
+    Blobs as _, ConflictPolicy, PackOutcome, Patience, Storage, TransactionId, Undone, UploadedBlob, Write,
+    WriteSet, memory::MemoryStorage,
 };
 use zeolith_types::{Oid, Tid, Timestamp};
 
-/// What `files` has done.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Create(PathBuf),
-    Append(PathBuf, Vec<u8>),
-    Sync(PathBuf),
-    MakeDirectory(PathBuf),
-    SyncDirectory(PathBuf),
-    Rename(PathBuf, PathBuf),
-    Link(PathBuf, PathBuf),
-    Remove(PathBuf),
-}
-
-thread_local! {
-    static CHANGES: RefCell<Vec<Change>> = const { RefCell::new(Vec::new()) };
-}
-
-pub(crate) fn note(change: Change) {
-    CHANGES.with_borrow_mut(|changes| changes.push(change));
-}
-
-fn count() -> usize {
-    CHANGES.with_borrow(Vec::len)
-}
-
-/// What has a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
-    Directory,
-    File(usize),
-}
-
-/// Names that come and go with one change, all or none.
-type Entries = Vec<(PathBuf, Option<Node>)>;
-
-/// A disk, and what of it would be there after the power has failed.
-#[derive(Default)]
-struct SimulatedDisk {
-    names: BTreeMap<PathBuf, Node>,
-    durable_names: BTreeMap<PathBuf, Node>,
-    unsynced_names: Vec<Entries>,
-    files: Vec<Content>,
-}
-
-#[derive(Clone, Default)]
-struct Content {
-    durable: Vec<u8>,
-    unsynced: Vec<Vec<u8>>,
-}
-
-impl SimulatedDisk {
-    fn after(changes: &[Change]) -> Self {
-        let mut disk = Self::default();
-        changes.iter().for_each(|change| disk.apply(change));
-        disk
-    }
-
-    fn apply(&mut self, change: &Change) {
-        match change {
-            Change::Create(path) => {
-                self.files.push(Content::default());
-                self.enter(vec![(path.clone(), Some(Node::File(self.files.len() - 1)))]);
-            }
-            Change::Append(path, bytes) => self.content(path).unsynced.push(bytes.clone()),
-            Change::Sync(path) => {
-                let content = self.content(path);
-                content.durable.extend(content.unsynced.drain(..).flatten());
-            }
-            Change::MakeDirectory(path) => self.enter(vec![(path.clone(), Some(Node::Directory))]),
-            Change::SyncDirectory(directory) => {
-                let mut waiting = Vec::new();
-                for entries in std::mem::take(&mut self.unsynced_names) {
-                    let is_of = |(path, _): &(PathBuf, _)| path.parent() == Some(directory);
-                    match entries.iter().any(is_of) {
-                        true => change_names(&mut self.durable_names, &entries),
-                        false => waiting.push(entries),
-                    }
-                }
-                self.unsynced_names = waiting;
-            }
-            Change::Rename(from, to) => {
-                let node = self.names[from];
-                self.enter(vec![(from.clone(), None), (to.clone(), Some(node))]);
-            }
-            Change::Link(from, to) => {
-                let node = self.names[from];
-                self.enter(vec![(to.clone(), Some(node))]);
-            }
-            Change::Remove(path) => self.enter(vec![(path.clone(), None)]),
-        }
-    }
-
-    fn enter(&mut self, entries: Entries) {
-        change_names(&mut self.names, &entries);
-        self.unsynced_names.push(entries);
-    }
-
-    fn content(&mut self, path: &Path) -> &mut Content {
-        let Some(Node::File(number)) = self.names.get(path) else { panic!("{path:?} is no file") };
-        &mut self.files[*number]
-    }
-
-    /// Makes what is left of the directory `of` after a power failure in `target`.
-    fn leave(&self, of: &Path, target: &Path, survives: &mut dyn FnMut() -> bool) {
-        let mut names = self.durable_names.clone();
-        for entries in &self.unsynced_names {
-            if survives() {
-                change_names(&mut names, entries);
-            }
-        }
-        let mut there = BTreeMap::new();
-        // In the order of paths a directory comes before what is in it.
-        for (path, node) in &names {
-            let Ok(inside) = path.strip_prefix(of) else { continue };
-            let copy = target.join(inside);
-            if !copy.parent().is_some_and(Path::is_dir) {
-                continue;
-            }
-            match node {
-                Node::Directory => fs::create_dir_all(copy).unwrap(),
-                Node::File(number) => match there.get(number) {
-                    Some(first) => fs::hard_link(first, copy).unwrap(),
-                    None => {
-                        let Content { durable, unsynced } = &self.files[*number];
-                        let mut file = File::create(&copy).unwrap();
-                        file.write_all(durable).unwrap();
-                        for piece in unsynced.iter().filter(|_| survives()) {
-                            file.write_all(piece).unwrap();
-                        }
-                        there.insert(number, copy);
-                    }
-                },
-            }
-        }
-    }
-}
-
-fn change_names(names: &mut BTreeMap<PathBuf, Node>, entries: &Entries) {
-    for (path, node) in entries {
-        match node {
-            Some(node) => names.insert(path.clone(), *node),
-            None => names.remove(path),
-        };
-    }
-}
+pub(crate) use disk::{Change, all_below, note};
 
 /// What the records' storage has done, which is durable at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Step {
-    Commit { oid: u64, serial: Tid, tid: Tid, content: Option<&'static [u8]> },
-    Pack,
+    Commit(Commit),
+    Pack(Timestamp),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Commit {
+    oid: Oid,
+    serial: Tid,
+    tid: Tid,
+    content: &'static [u8],
 }
 
 /// A story, and after how many changes of the directory each step of the records' storage came.
 struct Story {
     folder: tempfile::TempDir,
+    manner: Manner,
     inner: Arc<MemoryStorage>,
     steps: Vec<(usize, Step)>,
     ids: u64,
 }
 
 impl Story {
-    fn begin() -> Self {
-        CHANGES.take();
+    fn begin(manner: Manner) -> (Self, BlobStorage) {
+        take();
         let inner = Arc::new(MemoryStorage::new("test"));
-        Self { folder: tempfile::tempdir().unwrap(), inner, steps: Vec::new(), ids: 0 }
+        let folder = tempfile::tempdir().unwrap();
+        note(Change::MakeDirectory(folder.path().into()));
+        let story = Self { folder, manner, inner, steps: Vec::new(), ids: 0 };
+        let (storage, _) = story.open(story.folder.path(), &story.inner);
+        (story, storage)
     }
 
-    fn directory(&self) -> PathBuf {
-        self.folder.path().join("blobs")
+    fn open(&self, folder: &Path, inner: &Arc<MemoryStorage>) -> (BlobStorage, Layout) {
+        let options = Options { manner: self.manner, create: false };
+        let opened = BlobStorage::open(Arc::clone(inner) as Arc<dyn Storage>, &folder.join("blobs"), options);
+        let (storage, report) = opened.unwrap();
+        (storage, report.directory.layout)
+    }
+
+    fn next_id(&mut self) -> TransactionId {
+        self.ids += 1;
+        TransactionId(self.ids)
     }
 
     fn commit(
@@ -202,14 +75,46 @@ impl Story {
         blob: UploadedBlob,
         content: &'static [u8],
     ) -> Tid {
-        self.ids += 1;
-        let id = TransactionId(self.ids);
-        vote(storage, id, Write::StoreBlob { oid: Oid::new(oid), serial, data: DATA.into(), blob });
+        let (id, oid) = (self.next_id(), Oid::new(oid));
+        vote(storage, id, Write::StoreBlob { oid, serial, data: DATA.into(), blob });
+        self.finish(storage, id, oid, serial, content)
+    }
+
+    /// The same with an upload.
+    fn upload(&mut self, storage: &BlobStorage, oid: u64, serial: Tid, content: &'static [u8]) -> Tid {
+        self.commit(storage, oid, serial, upload(storage, content), content)
+    }
+
+    /// Gives an object the blob again that transaction `back_to` gave it. The records' storage here has no undo: it
+    /// is told what it would do.
+    fn undo(&mut self, storage: &BlobStorage, oid: u64, last: Tid, back_to: (Tid, &'static [u8])) -> Tid {
+        let (id, oid) = (self.next_id(), Oid::new(oid));
+        vote(&*self.inner, id, Write::Store { oid, serial: last, data: DATA.into() });
+        let undone = Undone { oid, tid: last, back_to: Some(back_to.0) };
+        storage.hold_files(id, BTreeMap::new(), &[undone]).unwrap();
+        self.finish(storage, id, oid, last, back_to.1)
+    }
+
+    fn finish(
+        &mut self,
+        storage: &BlobStorage,
+        id: TransactionId,
+        oid: Oid,
+        serial: Tid,
+        content: &'static [u8],
+    ) -> Tid {
         // The records are durable before the next change of the directory.
         let before = count();
         let tid = finish(storage, id);
-        self.steps.push((before, Step::Commit { oid, serial, tid, content: Some(content) }));
+        self.steps.push((before, Step::Commit(Commit { oid, serial, tid, content })));
         tid
+    }
+
+    fn pack(&mut self, storage: &BlobStorage, time: Timestamp) {
+        // The records are packed after the marker has been made.
+        let before = count() + 2;
+        pack(storage, time);
+        self.steps.push((before, Step::Pack(time)));
     }
 
     /// The records' storage after so many of its steps.
@@ -217,45 +122,133 @@ impl Story {
         let storage = MemoryStorage::new("test");
         for (number, (_, step)) in self.steps[..steps].iter().enumerate() {
             match step {
-                Step::Commit { oid, serial, tid, .. } => {
+                Step::Commit(Commit { oid, serial, tid, .. }) => {
                     let id = TransactionId(number as u64);
-                    vote(
-                        &storage,
-                        id,
-                        Write::Store { oid: Oid::new(*oid), serial: *serial, data: DATA.into() },
-                    );
+                    vote(&storage, id, Write::Store { oid: *oid, serial: *serial, data: DATA.into() });
                     assert_eq!(finish(&storage, id), *tid);
                 }
-                Step::Pack => pack(&storage),
+                Step::Pack(time) => pack(&storage, *time),
             }
         }
         Arc::new(storage)
+    }
+
+    /// The power fails at all moments, and takes this and that with it.
+    fn fail_power_everywhere(&self) {
+        let changes = take();
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for after in 1..=changes.len() {
+            let certain = self.steps.iter().filter(|(before, _)| *before < after).count();
+            let possible = self.steps.iter().filter(|(before, _)| *before <= after).count();
+            for steps in certain..=possible {
+                for chance in [0, 2, 2, 2, 2, 4] {
+                    self.fail_power(&changes[..after], steps, &mut || {
+                        random ^= random << 13;
+                        random ^= random >> 7;
+                        random ^= random << 17;
+                        random >> 62 < chance
+                    });
+                }
+            }
+        }
     }
 
     /// The power fails after so many changes, and the records' storage has come so far.
     fn fail_power(&self, changes: &[Change], steps: usize, survives: &mut dyn FnMut() -> bool) {
         let folder = tempfile::tempdir().unwrap();
         SimulatedDisk::after(changes).leave(self.folder.path(), folder.path(), survives);
-        let inner = self.storage_after(steps);
         let what = format!("after {:?} and {steps} steps", changes.last());
-        let opened =
-            BlobStorage::open(Arc::clone(&inner) as Arc<dyn Storage>, &folder.path().join("blobs"), OPTIONS);
-        let (storage, report) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert_eq!(report.directory.layout, Layout::Bushy, "{what}");
-        for (_, step) in &self.steps[..steps] {
-            let Step::Commit { oid, tid, content: Some(content), .. } = step else { continue };
-            if !inner.has_record(Oid::new(*oid), *tid, Patience::Wait).unwrap() {
-                continue;
-            }
-            let mut found = vec![0; content.len() + 1];
-            let mut reader =
-                storage.load_blob(Oid::new(*oid), *tid).unwrap_or_else(|error| panic!("{what}: {error}"));
-            let len = reader.read(&mut found).unwrap();
-            assert_eq!(&found[..len], *content, "{what}");
-        }
+        let marker = folder.path().join("blobs/.zeolith-pack");
+        let begun = folder.path().join("blobs.old/.zeolith-pack");
+        let left_by_pack = match (fs::metadata(&marker), fs::metadata(&begun)) {
+            (Ok(marker), Ok(begun)) if marker.ino() == begun.ino() => Kept::All,
+            (Ok(_), _) => Kept::Dropped,
+            (Err(_), _) => Kept::Somewhere,
+        };
+        let inner = self.storage_after(steps);
+        let (storage, layout) = self.open(folder.path(), &inner);
+        assert_eq!(layout, Layout::Bushy, "{what}");
         let left = fs::read_dir(folder.path().join("blobs/tmp")).unwrap().count();
         assert_eq!(left, 0, "{what}");
+
+        let is_pack = |(_, step): &(usize, Step)| matches!(step, Step::Pack(_));
+        let last_pack = self.steps[..steps].iter().rposition(is_pack);
+        let before_pack = last_pack.map_or_else(|| Arc::clone(&inner), |step| self.storage_after(step));
+        let commits = Commits { of: &self.steps[..steps], storage: &storage, inner: &inner, what };
+        commits.are_there();
+        commits.are_kept(&before_pack, Kept::Somewhere);
+
+        // The next pack brings to an end what was cut short.
+        let Some((_, Step::Pack(time))) = last_pack.map(|step| self.steps[step]) else { return };
+        storage.pack(time, &mut |_| ControlFlow::Continue(())).unwrap();
+        commits.are_there();
+        commits.are_kept(&before_pack, left_by_pack);
+        assert!(left_by_pack == Kept::Somewhere || !marker.exists(), "{}", commits.what);
+        assert!(left_by_pack != Kept::All || !begun.exists(), "{}", commits.what);
     }
+}
+
+/// Where the blobs from before a pack are, if old ones are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    /// Each is in its place or with the old ones.
+    Somewhere,
+    /// Those that the pack has dropped are with the old ones, and nowhere else.
+    Dropped,
+    /// The same, and those that stay have a second name there.
+    All,
+}
+
+/// The transactions of a story, and a storage that has been opened after a power failure.
+struct Commits<'a> {
+    of: &'a [(usize, Step)],
+    storage: &'a BlobStorage,
+    inner: &'a MemoryStorage,
+    what: String,
+}
+
+impl Commits<'_> {
+    fn each(&self) -> impl Iterator<Item = Commit> {
+        self.of.iter().filter_map(|(_, step)| match step {
+            Step::Commit(commit) => Some(*commit),
+            Step::Pack(_) => None,
+        })
+    }
+
+    fn are_there(&self) {
+        for commit in self.each().filter(|commit| has(self.inner, commit)) {
+            let mut found = vec![0; commit.content.len() + 1];
+            let reader = self.storage.load_blob(commit.oid, commit.tid);
+            let len =
+                reader.unwrap_or_else(|error| panic!("{}: {error}", self.what)).read(&mut found).unwrap();
+            assert_eq!(&found[..len], commit.content, "{}", self.what);
+        }
+    }
+
+    fn are_kept(&self, before_pack: &MemoryStorage, kept: Kept) {
+        let directory = self.storage.directory();
+        let keeps = self.storage.manner == Manner::FileStorage { keep_old: true };
+        for commit in self.each().filter(|commit| has(before_pack, commit)) {
+            let path = directory.path_of(commit.oid, commit.tid);
+            let inside = path.strip_prefix(directory.path()).unwrap();
+            let old = directory.path().with_extension("old").join(inside);
+            let found = [&path, &old].map(|path| fs::read(path).ok());
+            let whole = Some(commit.content.to_vec());
+            if keeps {
+                assert!(found.contains(&whole), "{}: {path:?} is lost: {found:?}", self.what);
+            }
+            let stays = has(self.inner, &commit);
+            if stays && kept == Kept::All {
+                assert_eq!(found[1], whole, "{}: {path:?}", self.what);
+            } else if !stays && kept != Kept::Somewhere {
+                assert_eq!(found, [None, whole.filter(|_| keeps)], "{}: {path:?}", self.what);
+            }
+        }
+    }
+}
+
+fn has(storage: &MemoryStorage, commit: &Commit) -> bool {
+    storage.has_record(commit.oid, commit.tid, Patience::Wait).unwrap()
 }
 
 fn vote(storage: &dyn Storage, id: TransactionId, write: Write) {
@@ -269,8 +262,8 @@ fn finish(storage: &dyn Storage, id: TransactionId) -> Tid {
     tid
 }
 
-fn pack(storage: &dyn Storage) {
-    let outcome = storage.pack(at(60), &mut |_| ControlFlow::Continue(())).unwrap();
+fn pack(storage: &dyn Storage, time: Timestamp) {
+    let outcome = storage.pack(time, &mut |_| ControlFlow::Continue(())).unwrap();
     assert!(matches!(outcome, PackOutcome::Packed { .. }));
 }
 
@@ -297,13 +290,9 @@ fn at(seconds: u64) -> Timestamp {
 
 #[test]
 fn a_power_failure_at_any_moment_takes_no_blob_of_a_durable_transaction() {
-    let mut story = Story::begin();
-    note(Change::MakeDirectory(story.folder.path().into()));
-    let inner: Arc<dyn Storage> = Arc::clone(&story.inner) as Arc<dyn Storage>;
-    let (storage, _) = BlobStorage::open(inner, &story.directory(), OPTIONS).unwrap();
-    let first =
-        story.commit(&storage, 1, Tid::ZERO, upload(&storage, b"the first content"), b"the first content");
-    story.commit(&storage, 1, first, upload(&storage, b"the second"), b"the second");
+    let (mut story, storage) = Story::begin(Manner::Wrapper);
+    let first = story.upload(&storage, 1, Tid::ZERO, b"the first content");
+    story.upload(&storage, 1, first, b"the second");
     drop(upload(&storage, b"given up"));
     let given_up = Write::StoreBlob {
         oid: Oid::new(2),
@@ -315,29 +304,52 @@ fn a_power_failure_at_any_moment_takes_no_blob_of_a_durable_transaction() {
     storage.abort(TransactionId(1000));
     let shared = put_beside(&storage, 0x0300, "0x03.tmp-", b"shared");
     story.commit(&storage, 0x0300, Tid::ZERO, shared, b"shared");
-    // The records are packed after the marker has been made.
-    let before = count() + 2;
-    pack(&storage);
-    story.steps.push((before, Step::Pack));
-    story.commit(&storage, 4, Tid::ZERO, upload(&storage, b""), b"");
+    story.pack(&storage, at(60));
+    story.upload(&storage, 4, Tid::ZERO, b"");
+    story.fail_power_everywhere();
+}
 
-    let changes = CHANGES.take();
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    for after in 1..=changes.len() {
-        let certain = story.steps.iter().filter(|(before, _)| *before < after).count();
-        let possible = story.steps.iter().filter(|(before, _)| *before <= after).count();
-        for steps in certain..=possible {
-            for chance in [0, 2, 2, 2, 2, 4] {
-                story.fail_power(&changes[..after], steps, &mut || {
-                    random ^= random << 13;
-                    random ^= random >> 7;
-                    random ^= random << 17;
-                    random >> 62 < chance
-                });
-            }
+#[test]
+fn a_power_failure_at_any_moment_takes_no_blob_that_an_undo_has_brought_back() {
+    let (mut story, storage) = Story::begin(Manner::Wrapper);
+    let first = story.upload(&storage, 1, Tid::ZERO, b"the first content");
+    let second = story.upload(&storage, 1, first, b"the second");
+    let undone = story.undo(&storage, 1, second, (first, b"the first content"));
+    let undone = story.undo(&storage, 1, undone, (second, b"the second"));
+    // Both that have this content are two names of one file, and one of them goes.
+    story.pack(&storage, at(60));
+    let third = story.upload(&storage, 1, undone, b"the third");
+    story.undo(&storage, 1, third, (undone, b"the second"));
+    story.fail_power_everywhere();
+}
+
+#[test]
+fn a_power_failure_at_any_moment_takes_no_blob_that_a_pack_keeps_as_an_old_one() {
+    let (mut story, storage) = Story::begin(Manner::FileStorage { keep_old: true });
+    let first = story.upload(&storage, 1, Tid::ZERO, b"the first content");
+    let second = story.upload(&storage, 1, first, b"the second");
+    story.undo(&storage, 1, second, (first, b"the first content"));
+    let other = story.upload(&storage, 2, Tid::ZERO, b"of the second object");
+    let other = story.upload(&storage, 2, other, b"its next");
+    story.upload(&storage, 0x0300, Tid::ZERO, b"far from them");
+    story.pack(&storage, at(60));
+    story.upload(&storage, 2, other, b"its last");
+    story.pack(&storage, at(120));
+    story.upload(&storage, 3, Tid::ZERO, b"later");
+    story.fail_power_everywhere();
+}
+
+#[test]
+fn a_power_failure_at_any_moment_leaves_a_pack_that_the_next_one_brings_to_its_end() {
+    for manner in [Manner::Wrapper, Manner::FileStorage { keep_old: false }] {
+        let (mut story, storage) = Story::begin(manner);
+        for oid in [1, 2, 0x0300] {
+            let first = story.upload(&storage, oid, Tid::ZERO, b"to be dropped");
+            story.upload(&storage, oid, first, b"to stay");
         }
+        story.pack(&storage, at(60));
+        story.fail_power_everywhere();
     }
 }
 
-const OPTIONS: Options = Options { manner: Manner::Wrapper, create: false };
 const DATA: Bytes = Bytes::from_static(b"a blob");
