@@ -61,7 +61,7 @@ BARS = [
     Bar("server CPU for a load, 16 by 16", "read c16 d16", "us", "server_us_per_op", more_is_better=False,
         python=1 / 5, goal=1 / 8, gap="Half of it is the kernel's: socket reads and writes, and the read of the record."),
     Bar("commits of one object, one client", "commit c1 k1", "/s", "ops_per_s", python=1.9, stub=0.8,
-        limit="commits", gap="Two round trips and a sync, one after the other, and the wake-up of the log writer."),
+        limit="commits", gap="Two round trips and a sync, one after the other, and what the operating system does between them."),
     Bar("commits of one object, 8 clients", "commit c8 k1", "/s", "ops_per_s", python=4, goal=5, stub=0.6,
         gap="One sync carries what has gathered meanwhile; with few clients that is little."),
     Bar("commits of one object, 32 clients", "commit c32 k1", "/s", "ops_per_s", python=12, goal=15, stub=0.5,
@@ -78,8 +78,8 @@ BARS = [
         gap="Each client waits for its own commit's sync."),
     Bar("a commit told to 1000 clients, until the last has it", "fanout 1000", "ms", "inv_last_us.p50", 1e-3,
         more_is_better=False, python=0.45, stub=1.3,
-        gap="A thousand writes to sockets, which is what the stub does too, and waking a thousand tasks "
-        "whose memory is cold, which it does not."),
+        gap="A thousand writes to sockets, which is what the stub does too; by two threads, while the load generator "
+        "wants a processor as well."),
     Bar("1000 connections, 64 at a time", "storm 1000 b64", "/s", "ops_per_s", python=3.5,
         gap="Accepting a connection, in the kernel, and three replies on it."),
     Bar("1000 connections at once: lost", "storm 1000 b1000", "", "errors", more_is_better=False, absolute=0),

@@ -185,6 +185,35 @@ fn the_committer_gets_info_and_tid_at_the_place_of_its_own_commit() {
 }
 
 #[test]
+fn what_somebody_else_has_told_the_client_is_not_told_again_and_late_loads_know_of_it() {
+    assert_eq!(Session::new(ME, RULES).may_be_told(), None, "it has not registered");
+    let mut session = registered(10);
+    assert_eq!(session.may_be_told(), Some(Tid::new(10)));
+    session.told(Tid::new(11));
+    assert_eq!(session.may_be_told(), Some(Tid::new(11)));
+    let log = log(&[(11, SOMEBODY, &[1]), (12, SOMEBODY, &[2])]);
+    let mut heard = Heard::default();
+    session.deliver(&log, Tid::new(12), &mut heard).unwrap();
+    assert_eq!(heard.0, ["invalidate 12"]);
+    assert!(session.is_ahead_of(Tid::new(10)));
+}
+
+#[test]
+fn nobody_else_tells_a_client_what_may_be_of_its_own_transaction() {
+    let mut session = registered(10);
+    begin(&mut session, 5);
+    store(&mut session, 5, 1, 9);
+    vote(&mut session, 5);
+    session.locked(TransactionId(3), Lock::Granted).unwrap();
+    session.voted(TransactionId(3), ready(&[1]));
+    assert_eq!(session.may_be_told(), Some(Tid::new(10)));
+    call(&mut session, 91, Request::TpcFinish { id: Value::Int(5) });
+    assert_eq!(session.may_be_told(), None);
+    session.deliver(&log(&[(11, ME, &[1])]), Tid::new(11), &mut Heard::default()).unwrap();
+    assert_eq!(session.may_be_told(), Some(Tid::new(11)));
+}
+
+#[test]
 fn a_client_too_far_behind_is_cut_off() {
     let mut session = registered(10);
     let mut log = PublicationLog::new(1, 10_000, Tid::ZERO, Vec::new());

@@ -1,26 +1,31 @@
-//! How connections learn that something was published: each worker is woken once, and wakes its own.
+//! How connections learn that something was published: each worker is woken once, and looks after its own.
 //!
 //! To wake a task of another thread costs a system call; a thousand of them would keep the log writer from the
-//! next batch. So one task of each worker waits for the log writer and rings for the worker's connections: at once
-//! for those whose own transaction is with the log writer, whose clients wait; for everybody else, if there are more
-//! than [`FEW`], not more than once in a while ([`PAUSE`]). A client that says something meanwhile is told with the
-//! answer, for no answer overtakes a notice, and the messages for others carry several notices each.
+//! next batch. So one task of each worker waits for publications and passes them on to the worker's connections: at
+//! once to those whose own transaction was with the log writer, whose clients wait; to everybody else, if there are
+//! more than [`FEW`], not more than once in a while ([`PAUSE`]). A client that says something meanwhile is told with
+//! the answer, for no answer overtakes a notice, and the messages for others carry several notices each.
 
-use crate::host::Host;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use crate::{
+    host::Host,
+    listeners::{Listeners, Notices, Rest, Told},
+    socket::TryWrite,
+};
+use std::{collections::BTreeMap, future::poll_fn, sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, watch},
+    task::yield_now,
     time::{Instant, sleep_until},
 };
 use zeolith_types::Tid;
+use zeolith_wire::Encoding;
 
 /// The bells of one worker, one for each storage.
 #[derive(Default)]
-pub(crate) struct Bells(BTreeMap<String, Rung>);
+pub(crate) struct Bells(BTreeMap<String, Hung>);
 
-struct Rung {
-    committers: watch::Receiver<()>,
-    everybody: watch::Receiver<()>,
+struct Hung {
+    listeners: Arc<Listeners>,
     /// Somebody has begun to listen.
     listened: Arc<Notify>,
 }
@@ -29,28 +34,20 @@ impl Bells {
     /// Hangs the bells and begins to ring them. Within the event loop of the worker, which ends it.
     pub(crate) fn hang(hosts: &BTreeMap<String, Arc<Host>>) -> Self {
         let hung = hosts.iter().map(|(name, host)| {
-            let (ring_committers, committers) = watch::channel(());
-            let (ring_everybody, everybody) = watch::channel(());
-            let listened = Arc::new(Notify::new());
-            let ringing = ring(Arc::clone(host), ring_committers, ring_everybody, Arc::clone(&listened));
-            tokio::spawn(ringing);
-            (name.clone(), Rung { committers, everybody, listened })
+            let (listeners, listened) = (Arc::<Listeners>::default(), Arc::<Notify>::default());
+            tokio::spawn(ring(Arc::clone(host), Arc::clone(&listeners), Arc::clone(&listened)));
+            (name.clone(), Hung { listeners, listened })
         });
         Self(hung.collect())
     }
 
     /// What a connection listens to that registers for this storage. It rings for all that is published from
-    /// now on.
-    pub(crate) fn listen(&self, host: &Host) -> Bell {
-        // Without a worker nobody rings.
-        let silent = || watch::channel(()).1;
+    /// now on, or the client is told through `socket`.
+    pub(crate) fn listen(&self, host: &Host, encoding: Encoding, socket: Option<Arc<dyn TryWrite>>) -> Bell {
         let hung = self.0.get(&host.name);
-        let mut bell = Bell {
-            published: host.published.subscribe(),
-            committers: hung.map_or_else(silent, |hung| hung.committers.clone()),
-            everybody: hung.map_or_else(silent, |hung| hung.everybody.clone()),
-        };
-        bell.answer();
+        // Without a worker nobody rings.
+        let listeners = hung.map_or_else(Arc::default, |hung| Arc::clone(&hung.listeners));
+        let bell = Bell::new(host.published.subscribe(), listeners, encoding, socket);
         if let Some(hung) = hung {
             hung.listened.notify_one();
         }
@@ -59,45 +56,44 @@ impl Bells {
 }
 
 /// Rings for all that is published. A worker of which nobody listens is not woken.
-async fn ring(
-    host: Arc<Host>,
-    committers: watch::Sender<()>,
-    everybody: watch::Sender<()>,
-    listened: Arc<Notify>,
-) {
+async fn ring(host: Arc<Host>, listeners: Arc<Listeners>, listened: Arc<Notify>) {
     loop {
         listened.notified().await;
-        ring_while_listened(host.published.subscribe(), &committers, &everybody).await;
+        ring_while_listened(&host, &listeners).await;
     }
 }
 
-async fn ring_while_listened(
-    mut published: watch::Receiver<Tid>,
-    committers: &watch::Sender<()>,
-    everybody: &watch::Sender<()>,
-) {
-    // The bell that new ones are made of does not listen.
-    let listeners = || everybody.receiver_count().saturating_sub(1);
-    let mut may_ring_at = Instant::now();
-    // Something may have been published since the first began to listen.
+async fn ring_while_listened(host: &Host, listeners: &Listeners) {
+    let mut published = host.published.subscribe();
+    // Something may have been published since the first began to listen: who has not been told of it is rung for.
+    let mut told = *published.borrow();
     let mut is_owed = true;
-    while listeners() > 0 {
+    let mut may_tell_at = Instant::now();
+    while listeners.count() > 0 {
         tokio::select! {
             biased;
             changed = published.changed() => {
                 if changed.is_err() {
                     return;
                 }
-                committers.send_replace(());
+                listeners.ring_for_committers();
                 is_owed = true;
             }
-            () = sleep_until(may_ring_at), if is_owed => {}
+            () = sleep_until(may_tell_at), if is_owed => {}
         }
         let now = Instant::now();
-        if is_owed && (now >= may_ring_at || listeners() <= FEW) {
-            everybody.send_replace(());
-            may_ring_at = now + PAUSE;
+        if is_owed && (now >= may_tell_at || listeners.count() <= FEW) {
+            may_tell_at = now + PAUSE;
             is_owed = false;
+            // What comes meanwhile is told next time, and counts as news then.
+            let through = *published.borrow();
+            let mut notices = Notices::between(host, told, through);
+            let mut next = listeners.tell(0, &mut notices);
+            while let Some(from) = next {
+                yield_now().await;
+                next = listeners.tell(from, &mut notices);
+            }
+            told = through;
         }
     }
 }
@@ -105,11 +101,22 @@ async fn ring_while_listened(
 /// What one connection listens to.
 pub(crate) struct Bell {
     published: watch::Receiver<Tid>,
-    committers: watch::Receiver<()>,
-    everybody: watch::Receiver<()>,
+    listeners: Arc<Listeners>,
+    place: usize,
+    is_resting: bool,
 }
 
 impl Bell {
+    fn new(
+        published: watch::Receiver<Tid>,
+        listeners: Arc<Listeners>,
+        encoding: Encoding,
+        socket: Option<Arc<dyn TryWrite>>,
+    ) -> Self {
+        let place = listeners.join(encoding, socket);
+        Self { published, listeners, place, is_resting: false }
+    }
+
     /// Whether something was published since the last answer, even if it has not rung yet.
     pub(crate) fn is_due(&self) -> bool {
         self.published.has_changed().unwrap_or(false)
@@ -117,8 +124,6 @@ impl Bell {
 
     /// The last transaction that may be told of; whatever is published afterwards rings again.
     pub(crate) fn answer(&mut self) -> Tid {
-        self.committers.mark_unchanged();
-        self.everybody.mark_unchanged();
         *self.published.borrow_and_update()
     }
 
@@ -127,16 +132,32 @@ impl Bell {
         *self.published.borrow()
     }
 
-    /// Waits until it rings; for ever, if the server is about to end. Safe to cancel.
-    pub(crate) async fn rings(&mut self, is_committer: bool) {
-        let rung = if is_committer { &mut self.committers } else { &mut self.everybody };
-        if rung.changed().await.is_err() {
-            std::future::pending::<()>().await;
+    /// Rests until it rings; not at all, if something is due that can be told. Safe to cancel; in any case
+    /// [`Self::wake_up`] comes next.
+    pub(crate) async fn rings(&mut self, rest: Rest) {
+        if rest != Rest::Unread && self.is_due() {
+            return;
         }
+        self.is_resting = true;
+        poll_fn(|context| self.listeners.poll_rung(self.place, rest, context.waker())).await;
+    }
+
+    /// Ends the rest; what the client was told meanwhile, if it could be told.
+    pub(crate) fn wake_up(&mut self) -> Option<Told> {
+        if !std::mem::take(&mut self.is_resting) {
+            return None;
+        }
+        self.listeners.wake_up(self.place)
     }
 }
 
-/// Between two rings for everybody. Whoever says nothing hears of a commit so much later at most, and only if
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.listeners.leave(self.place);
+    }
+}
+
+/// Between two times that everybody is told. Whoever says nothing hears of a commit so much later at most, and only if
 /// there was another one just before.
 const PAUSE: Duration = Duration::from_millis(1);
 /// So many are told of each publication: a message more for each of them costs less than a timer.
@@ -146,82 +167,75 @@ const FEW: usize = 8;
 mod tests {
     use super::*;
     use crate::scripted::{self, Scripted};
+    use zeolith_core::Publication;
 
     /// Sessions that commit and sessions that do not, of a worker that rings for them.
     struct Tower {
-        published: watch::Sender<Tid>,
+        host: Arc<Host>,
         committer: Bell,
         listener: Bell,
         _others: Vec<Bell>,
     }
 
     impl Tower {
-        /// Besides a committer and a listener so many others listen. It has rung for the first time.
+        /// Besides a committer and a listener so many others listen.
         async fn with_others(count: usize) -> Self {
-            let published = watch::Sender::new(Tid::ZERO);
-            let (ring_committers, committers) = watch::channel(());
-            let (ring_everybody, everybody) = watch::channel(());
-            let bell = || Bell {
-                published: published.subscribe(),
-                committers: committers.clone(),
-                everybody: everybody.clone(),
-            };
-            let (committer, mut listener) = (bell(), bell());
+            let (host, _) = scripted::host(Scripted::default());
+            let bells = Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
+            let bell = || bells.listen(&host, Encoding::Msgpack, None);
+            let (committer, listener) = (bell(), bell());
             let _others = (0..count).map(|_| bell()).collect();
-            let heard = published.subscribe();
-            tokio::spawn(async move {
-                let _one_to_make_more_of = everybody;
-                ring_while_listened(heard, &ring_committers, &ring_everybody).await;
-            });
-            Self::wait(&mut listener, false).await;
-            listener.answer();
+            // Longer than between the time when it began to ring and the next one.
             tokio::time::sleep(PAUSE).await;
-            Self { committer, listener, _others, published }
+            Self { committer, listener, _others, host }
         }
 
-        fn publish(&self, tid: u64) {
-            self.published.send_replace(Tid::new(tid));
+        /// How long committer and listener rest until they are rung for when this is published.
+        async fn publish(&mut self, tid: u64) -> (Duration, Duration) {
+            let committer = wait(&mut self.committer, Rest::Committing);
+            let listener = wait(&mut self.listener, Rest::Otherwise);
+            let (committer, listener, ()) =
+                tokio::join!(committer, listener, async { publish(&self.host, tid) });
+            for bell in [&mut self.committer, &mut self.listener] {
+                assert!(bell.is_due());
+                assert_eq!(bell.answer(), Tid::new(tid));
+            }
+            (committer, listener)
         }
+    }
 
-        /// How long the bell is waited for.
-        async fn wait(bell: &mut Bell, is_committer: bool) -> Duration {
-            let begun = Instant::now();
-            let rings = tokio::time::timeout(Duration::from_secs(60), bell.rings(is_committer));
-            rings.await.unwrap();
-            begun.elapsed()
-        }
+    fn publish(host: &Host, tid: u64) {
+        let tid = Tid::new(tid);
+        host.log_mut().append([Publication { tid, oids: Arc::from([]), committer: None }]);
+        host.published.send_replace(tid);
+    }
+
+    /// How long the bell is waited for.
+    async fn wait(bell: &mut Bell, rest: Rest) -> Duration {
+        let begun = Instant::now();
+        tokio::time::timeout(Duration::from_secs(60), bell.rings(rest)).await.unwrap();
+        bell.wake_up();
+        begun.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_publication_after_a_pause_rings_for_all_at_once() {
         let mut tower = Tower::with_others(FEW).await;
-        tower.publish(1);
-        assert_eq!(Tower::wait(&mut tower.committer, true).await, Duration::ZERO);
-        assert_eq!(Tower::wait(&mut tower.listener, false).await, Duration::ZERO);
-        assert_eq!(tower.listener.answer(), Tid::new(1));
+        assert_eq!(tower.publish(1).await, (Duration::ZERO, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_next_one_rings_at_once_for_who_commits_and_after_the_pause_for_the_others() {
         let mut tower = Tower::with_others(FEW).await;
-        tower.publish(1);
-        Tower::wait(&mut tower.listener, false).await;
-        tower.listener.answer();
-        tower.committer.answer();
-        tower.publish(2);
-        assert_eq!(Tower::wait(&mut tower.committer, true).await, Duration::ZERO);
-        tower.publish(3);
-        assert_eq!(Tower::wait(&mut tower.listener, false).await, PAUSE);
-        assert_eq!(tower.listener.answer(), Tid::new(3));
+        tower.publish(1).await;
+        assert_eq!(tower.publish(2).await, (Duration::ZERO, PAUSE));
     }
 
     #[tokio::test(start_paused = true)]
     async fn few_hear_of_each_publication_at_once() {
         let mut tower = Tower::with_others(0).await;
         for tid in 1..=3 {
-            tower.publish(tid);
-            assert_eq!(Tower::wait(&mut tower.listener, false).await, Duration::ZERO);
-            assert_eq!(tower.listener.answer(), Tid::new(tid));
+            assert_eq!(tower.publish(tid).await, (Duration::ZERO, Duration::ZERO));
         }
     }
 
@@ -229,29 +243,44 @@ mod tests {
     async fn what_is_published_before_the_worker_knows_that_somebody_listens_rings_too() {
         let (host, _) = scripted::host(Scripted::default());
         let bells = Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
+        let listen = || bells.listen(&host, Encoding::Msgpack, None);
         tokio::time::sleep(PAUSE).await;
-        let mut bell = bells.listen(&host);
-        host.published.send_replace(Tid::new(1));
-        assert_eq!(Tower::wait(&mut bell, false).await, Duration::ZERO);
+        let mut bell = listen();
+        publish(&host, 1);
+        assert_eq!(wait(&mut bell, Rest::Told(Tid::ZERO)).await, Duration::ZERO);
         assert_eq!(bell.answer(), Tid::new(1));
         // And again, when all others had left.
         drop(bell);
-        host.published.send_replace(Tid::new(2));
+        publish(&host, 2);
         tokio::time::sleep(PAUSE).await;
-        let mut bell = bells.listen(&host);
-        host.published.send_replace(Tid::new(3));
-        assert_eq!(Tower::wait(&mut bell, false).await, Duration::ZERO);
+        let mut bell = listen();
+        publish(&host, 3);
+        assert_eq!(wait(&mut bell, Rest::Told(Tid::new(2))).await, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_answered_before_it_rang_does_not_ring_again() {
+    async fn whose_client_does_not_read_is_rung_for_once_for_each_publication() {
+        let mut tower = Tower::with_others(0).await;
+        for tid in 1..=2 {
+            let unread = wait(&mut tower.listener, Rest::Unread);
+            tokio::join!(unread, async { publish(&tower.host, tid) });
+            assert!(tower.listener.is_due());
+            let silence = tokio::time::timeout(PAUSE * 10, tower.listener.rings(Rest::Unread));
+            assert!(silence.await.is_err());
+            tower.listener.wake_up();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_answered_before_it_rang_is_told_nothing_twice() {
         let mut tower = Tower::with_others(FEW).await;
-        tower.publish(1);
+        tower.publish(1).await;
+        publish(&tower.host, 2);
         assert!(tower.listener.is_due());
-        Tower::wait(&mut tower.committer, true).await;
-        assert_eq!(tower.listener.answer(), Tid::new(1));
-        assert!(!tower.listener.is_due());
-        let silence = tokio::time::timeout(PAUSE * 10, tower.listener.rings(false));
+        assert_eq!(wait(&mut tower.listener, Rest::Otherwise).await, Duration::ZERO, "it does not rest");
+        assert_eq!(tower.listener.answer(), Tid::new(2));
+        let rest = Rest::Told(Tid::new(2));
+        let silence = tokio::time::timeout(PAUSE * 10, tower.listener.rings(rest));
         assert!(silence.await.is_err());
     }
 }

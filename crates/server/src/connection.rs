@@ -12,6 +12,7 @@ use crate::{
     host::{Host, Mail},
     jobs::{Done, Job},
     limits::{Limits, Unregistered},
+    listeners::Rest,
     log,
     pipe::{Pipe, Progress},
     settings::Settings,
@@ -261,7 +262,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok((is_published || self.is_told_later).then_some(Event::Published))
     }
 
+    /// Waits for the next event. Meanwhile its worker may tell the client of publications.
     async fn next_event(&mut self) -> Result<Event, Ended> {
+        let was_full = self.pipe.is_full();
+        self.pipe.write_out().await.map_err(Ended::Socket)?;
+        if was_full && !self.pipe.is_full() {
+            // The calls that had to wait for this can go on.
+            return Ok(Event::Socket(Progress::Some));
+        }
+        let event = self.rest_until_event().await;
+        self.conversation.wake_up(&mut self.pipe.outgoing);
+        event
+    }
+
+    async fn rest_until_event(&mut self) -> Result<Event, Ended> {
         let patience = self.conversation.shared.settings.frame_timeout;
         let stuck = self.pipe.stuck_at(patience).map(|until| (until, Awaited::Reader));
         let stalls = || self.pipe.stalls_at(patience).map(|until| (until, Awaited::Message));
@@ -271,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let unregistered = self.unregistered.as_mut().map(|(place, _)| place);
         let takes_loads = !self.pipe.is_full() && self.conversation.slow_loads.is_any_running();
         let conversation = &mut self.conversation;
-        let is_committer = conversation.session.is_finishing();
+        let rest = conversation.rest(&self.pipe);
         let bell = conversation.bell.as_mut();
         tokio::select! {
             // The socket first: it is nearly always the one, and then the others need not be asked.
@@ -281,7 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Some(mail) => Ok(Event::Mail(mail)),
                 None => Err(Ended::ByPeer),
             },
-            () = rings(bell, is_committer) => Ok(Event::Published),
+            () = rings(bell, rest) => Ok(Event::Published),
             () = pushed_out(unregistered) => Err(Ended::PushedOut),
             Some(load) = conversation.slow_loads.next(), if takes_loads => {
                 load.map(Event::Loaded).map_err(|error| Ended::Socket(io::Error::other(error)))
@@ -325,9 +339,9 @@ async fn pushed_out(unregistered: Option<&mut Unregistered>) {
 }
 
 /// Waits for the next publication; for ever, if there is no storage yet.
-async fn rings(bell: Option<&mut Bell>, is_committer: bool) {
+async fn rings(bell: Option<&mut Bell>, rest: Rest) {
     match bell {
-        Some(bell) => bell.rings(is_committer).await,
+        Some(bell) => bell.rings(rest).await,
         None => std::future::pending().await,
     }
 }
@@ -359,6 +373,8 @@ mod tests {
     struct Chatterbox {
         next_words: Box<dyn FnMut() -> Option<Vec<u8>> + Send>,
         heard: Arc<Mutex<Vec<u8>>>,
+        /// Whether it goes when it has said enough.
+        goes: bool,
     }
 
     const HEARTBEAT: &[u8] = b"\0\0\0\x0b\x94\xff\x00\xa6.reply\xc0";
@@ -369,8 +385,10 @@ mod tests {
             _: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            if let Some(words) = (self.next_words)() {
-                buffer.put_slice(&words);
+            match (self.next_words)() {
+                Some(words) => buffer.put_slice(&words),
+                None if self.goes => {}
+                None => return Poll::Pending,
             }
             Poll::Ready(Ok(()))
         }
@@ -398,7 +416,7 @@ mod tests {
             words_left = words_left.checked_sub(1)?;
             Some(HEARTBEAT.to_vec())
         };
-        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::default() };
+        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::default(), goes: true };
         connected(client, BTreeMap::new(), register_until)
     }
 
@@ -451,6 +469,27 @@ mod tests {
         assert!(matches!(ended, Ended::TransactionTimeout), "{ended}");
     }
 
+    fn call(method: &'static str, arguments: &[Value]) -> Vec<u8> {
+        let mut words = Vec::new();
+        encode_call(Encoding::Msgpack, &Value::Int(1), false, method, arguments, &mut words).unwrap();
+        words
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_waited_for_room_go_on_when_the_client_has_read_everything_at_once() {
+        let (host, _) = scripted::host(Scripted::default());
+        let register = call("register", &[Value::Str("1".into()), Value::Bool(false)]);
+        let mut words = vec![call("ping", &[]).repeat(200), register].into_iter().rev();
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let next_words = Box::new(move || words.next());
+        let client = Chatterbox { next_words, heard: Arc::clone(&heard), goes: false };
+        let hosts = BTreeMap::from([("1".to_owned(), host)]);
+        let connection = connected(client, hosts, Instant::now() + Duration::from_secs(60));
+        assert!(tokio::time::timeout(Duration::from_secs(10), end_of(connection)).await.is_err());
+        let replies = heard.lock().unwrap().windows(6).filter(|part| part == b".reply").count();
+        assert_eq!(replies, 201);
+    }
+
     #[tokio::test]
     async fn what_was_published_before_a_call_came_in_is_told_before_the_answer() {
         let (host, _) = scripted::host(Scripted::default());
@@ -464,12 +503,10 @@ mod tests {
                 publishing.log_mut().append([Publication { tid, oids, committer: None }]);
                 publishing.published.send_replace(tid);
             }
-            let (id, mut words) = (Value::Int(1), Vec::new());
-            encode_call(Encoding::Msgpack, &id, false, method, &arguments, &mut words).unwrap();
-            Some(words)
+            Some(call(method, &arguments))
         };
         let heard = Arc::<Mutex<Vec<u8>>>::default();
-        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::clone(&heard) };
+        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::clone(&heard), goes: true };
         let hosts = BTreeMap::from([("1".to_owned(), host)]);
         let patient = Instant::now() + Duration::from_secs(60);
         assert!(matches!(end_of(connected(client, hosts, patient)).await, Ended::ByPeer));

@@ -15,10 +15,12 @@ use crate::{
     host::{Host, Mail},
     iterators::Iterators,
     jobs::Job,
+    listeners::{Rest, Told},
     log,
     log_writer::Finish,
     output::Output,
     packing,
+    pipe::Pipe,
     slow_loads::{Asked, SlowLoads},
     spool::PutAside,
     workers::Seat,
@@ -26,7 +28,10 @@ use crate::{
 pub(crate) use blobs::Upload;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+};
 use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Rules, Session, SessionId, Step};
 use zeolith_types::{Refusal, Reply, Tid};
 use zeolith_wire::{Encoding, Incoming};
@@ -208,7 +213,7 @@ impl Conversation {
         };
         // From here on this session is woken by what is published, and it starts at a tid that it reads
         // afterwards: nothing can fall between the two.
-        let bell = self.seat.bells.listen(&host);
+        let bell = self.seat.bells.listen(&host, self.encoding, self.seat.socket.clone());
         let last = host.storage.last_transaction();
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
         if result.is_ok() {
@@ -246,6 +251,24 @@ impl Conversation {
                 );
                 Err(Ended::TransactionTimeout)
             }
+        }
+    }
+
+    /// How the connection rests until something happens.
+    pub(crate) fn rest<S: AsyncRead + AsyncWrite + Unpin>(&self, pipe: &Pipe<S>) -> Rest {
+        match self.session.may_be_told() {
+            _ if pipe.is_full() => Rest::Unread,
+            _ if self.session.is_finishing() => Rest::Committing,
+            Some(told) if pipe.waiting() == 0 => Rest::Told(told),
+            _ => Rest::Otherwise,
+        }
+    }
+
+    /// Takes over what the client was told while the connection rested.
+    pub(crate) fn wake_up(&mut self, out: &mut Vec<u8>) {
+        if let Some(Told { through, mut unsent }) = self.bell.as_mut().and_then(Bell::wake_up) {
+            self.session.told(through);
+            out.append(&mut unsent);
         }
     }
 

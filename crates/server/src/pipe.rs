@@ -133,6 +133,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what the socket takes at once.
+    pub(crate) async fn write_out(&mut self) -> io::Result<()> {
+        poll_fn(|context| match self.poll_write_out(context) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await
+    }
+
     /// Writes everything that waits, without reading. Safe to cancel.
     pub(crate) async fn drain(&mut self) -> io::Result<()> {
         poll_fn(|context| self.poll_write_out(context)).await

@@ -10,6 +10,7 @@ use crate::{
     connection::{Shared, serve},
     limits::Limit,
     log,
+    socket::{Divided, TryWrite},
 };
 use std::{
     io,
@@ -111,7 +112,7 @@ fn run(runtime: Runtime, mut arriving: mpsc::UnboundedReceiver<(Arrival, Counted
             tokio::select! {
                 arrival = arriving.recv() => match arrival {
                     Some((arrival, counted)) => {
-                        let seat = Seat { counted, bells: Arc::clone(&bells) };
+                        let seat = Seat { counted, bells: Arc::clone(&bells), socket: None };
                         connections.spawn(welcome(arrival, Arc::clone(shared), seat));
                     }
                     None => break,
@@ -126,15 +127,23 @@ fn run(runtime: Runtime, mut arriving: mpsc::UnboundedReceiver<(Arrival, Counted
 }
 
 /// Serves a connection that another thread has accepted.
-async fn welcome(arrival: Arrival, shared: Arc<Shared>, seat: Seat) {
+async fn welcome(arrival: Arrival, shared: Arc<Shared>, mut seat: Seat) {
     let Arrival { socket, peer, id } = arrival;
     match socket {
         Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => serve(stream, peer, id, shared, seat).await,
+            Ok(stream) => {
+                let stream = Divided::from(stream);
+                seat.socket = Some(stream.shared());
+                serve(stream, peer, id, shared, seat).await;
+            }
             Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
         },
         Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => serve(stream, peer, id, shared, seat).await,
+            Ok(stream) => {
+                let stream = Divided::from(stream);
+                seat.socket = Some(stream.shared());
+                serve(stream, peer, id, shared, seat).await;
+            }
             Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
         },
     }
@@ -144,6 +153,8 @@ async fn welcome(arrival: Arrival, shared: Arc<Shared>, seat: Seat) {
 pub(crate) struct Seat {
     counted: Counted,
     pub(crate) bells: Arc<Bells>,
+    /// By which the worker may tell the client of publications.
+    pub(crate) socket: Option<Arc<dyn TryWrite>>,
 }
 
 impl Seat {
@@ -155,13 +166,13 @@ impl Seat {
     /// The only one of a worker that has these bells.
     #[cfg(test)]
     pub(crate) fn only(bells: Bells) -> Self {
-        Self { counted: Counted::in_(&Arc::default()), bells: Arc::new(bells) }
+        Self { counted: Counted::in_(&Arc::default()), bells: Arc::new(bells), socket: None }
     }
 
     /// Another one at the same worker.
     #[cfg(test)]
     pub(crate) fn next_to(&self) -> Self {
-        Self { counted: Counted::in_(&self.counted.0), bells: Arc::clone(&self.bells) }
+        Self { counted: Counted::in_(&self.counted.0), bells: Arc::clone(&self.bells), socket: None }
     }
 }
 

@@ -29,6 +29,18 @@ impl Session {
         self.delivered < through && self.access != Access::Unregistered
     }
 
+    /// Up to where the client has been told, if somebody else may tell it of what comes next: no publication can
+    /// be of its own transaction.
+    #[must_use]
+    pub fn may_be_told(&self) -> Option<Tid> {
+        (self.access != Access::Unregistered && !self.is_finishing()).then_some(self.delivered)
+    }
+
+    /// Somebody else has told the client of everything up to `through`, as [`Self::may_be_told`] allowed.
+    pub fn told(&mut self, through: Tid) {
+        self.delivered = self.delivered.max(through);
+    }
+
     /// Whether notices up to `through`, which are not written now, could still be written.
     ///
     /// # Errors
