@@ -3,7 +3,7 @@
 //! Packed records have their data in themselves and no earlier revision; what came later keeps its length, so
 //! that positions move together. Only a record that points back to what was not kept gets the data itself.
 
-use super::{input::Input, mark::Kept, output::Output, watch::Watch};
+use super::{input::Input, kept::Kept, output::Output, watch::Watch};
 use crate::{
     file::{Content, DataFile, Want},
     format::{
@@ -36,7 +36,7 @@ impl<'a> Copier<'a> {
     pub(super) fn start(
         old: &'a DataFile,
         output: Output,
-        kept: Kept<'_>,
+        kept: Kept,
         watch: &mut Watch<'_>,
     ) -> Result<Self> {
         let pack_position = kept.pack_position;
@@ -67,7 +67,7 @@ impl<'a> Copier<'a> {
         self.output.position() != self.copied_to
     }
 
-    fn packed_transaction(&mut self, input: &mut Input<'_>, kept: &Kept<'_>) -> Result<()> {
+    fn packed_transaction(&mut self, input: &mut Input<'_>, kept: &Kept) -> Result<()> {
         let start = self.copied_to;
         let header = input.transaction(start)?;
         let (mut position, end) = (start + header.header_len(), start + header.len);

@@ -1,6 +1,6 @@
 //! What a pack would do: its first half, and then a count instead of a copy.
 
-use super::{Packing, input::Input, mark::Kept, watch::Watch};
+use super::{Packing, input::Input, kept::Kept, mark, survey::Survey, watch::Watch};
 use crate::{
     file::Want,
     format::{FIRST_TRANSACTION, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, STATUS_UNDONE},
@@ -24,17 +24,17 @@ impl FileStorage {
         if state.index.count() == 0 {
             return Ok(unchanged);
         }
-        let Some(mut kept) = Kept::survey(&state, until, self.options.pack_gc, &mut watch)? else {
+        let Some(survey) = Survey::of(&state, until, &mut watch)? else {
             return Ok(unchanged);
         };
-        kept.mark(&mut watch)?;
+        let kept = mark::mark(survey, self.options.pack_gc, &mut watch)?;
         let packed = packed_len(&state, &kept, &mut watch)?;
         Ok(PackEstimate { before, after: packed + (before - kept.pack_position) })
     }
 }
 
 /// How long the file gets up to the pack time.
-fn packed_len(state: &State, kept: &Kept<'_>, watch: &mut Watch<'_>) -> Result<u64> {
+fn packed_len(state: &State, kept: &Kept, watch: &mut Watch<'_>) -> Result<u64> {
     let mut input = Input::new(&state.file, kept.pack_position);
     let (mut len, mut position) = (FIRST_TRANSACTION, FIRST_TRANSACTION);
     while position < kept.pack_position {

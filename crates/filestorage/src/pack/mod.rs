@@ -8,9 +8,11 @@
 mod copy;
 mod estimate;
 mod input;
+mod kept;
 mod mark;
 mod output;
 mod references;
+mod survey;
 mod switch;
 mod watch;
 
@@ -19,7 +21,6 @@ use crate::{
     storage::{FileStorage, guard, read_only},
 };
 use copy::Copier;
-use mark::Kept;
 use output::Output;
 use std::{
     ops::ControlFlow,
@@ -28,6 +29,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+use survey::Survey;
 use switch::Switched;
 use watch::Watch;
 use zeolith_storage::{PackOutcome, PackProgress, Result, StorageError};
@@ -67,10 +69,10 @@ impl FileStorage {
         if state.index.count() == 0 {
             return Ok(PackOutcome::NothingToDo);
         }
-        let Some(mut kept) = Kept::survey(&state, until, self.options.pack_gc, &mut watch)? else {
+        let Some(survey) = Survey::of(&state, until, &mut watch)? else {
             return Ok(PackOutcome::NothingToDo);
         };
-        kept.mark(&mut watch)?;
+        let kept = mark::mark(survey, self.options.pack_gc, &mut watch)?;
         let path = saved::with_suffix(&self.path, ".pack");
         let file = Arc::clone(&state.file);
         let packed = Output::create(&*self.disk, &path)
