@@ -16,7 +16,8 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc};
 use zeolith_core::{
-    Answer, Caller, CloseReason, Lagged, Read, Session, SessionId, Step, Verdict, VoteRequest, load_reply,
+    Answer, Caller, CloseReason, Lagged, Outbox as _, Read, Session, SessionId, Step, Verdict, VoteRequest,
+    load_reply,
 };
 use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError};
 use zeolith_types::{Oid, Reply, Tid};
@@ -218,7 +219,9 @@ impl Server {
             }
             Ready::Published => {
                 connection.seen = self.published;
-                self.catch_up(connection, self.published)?;
+                if !self.tell_at_rest(connection, self.published) {
+                    self.catch_up(connection, self.published)?;
+                }
             }
             Ready::Mail => {
                 if let Some(mail) = connection.mailbox.pop_front() {
@@ -488,6 +491,24 @@ impl Server {
             Mail::TimedOut if connection.session.is_finishing() => Ok(()),
             Mail::TimedOut => Err(Ended::TransactionTimeout),
         }
+    }
+
+    /// Tells a client that is owed nothing without asking its session, as a worker does for all that rest. Every second
+    /// one, so that both ways are gone.
+    fn tell_at_rest(&self, connection: &mut Connection, through: Tid) -> bool {
+        let (Some(told), Some(encoding)) = (connection.session.may_be_told(), connection.encoding) else {
+            return false;
+        };
+        let Ok(publications) = self.log.between(told, through) else { return false };
+        if connection.id.0 % 2 == 1 || !connection.outgoing.is_empty() {
+            return false;
+        }
+        let mut out = Output { out: &mut connection.outgoing, encoding, storage: &self.storage };
+        for publication in publications {
+            out.invalidate(publication);
+        }
+        connection.session.told(through);
+        true
     }
 
     fn catch_up(&self, connection: &mut Connection, through: Tid) -> Result<(), Ended> {
