@@ -91,6 +91,9 @@ async fn ring_while_listened(host: &Host, listeners: &Listeners) {
             let mut next = listeners.tell(0, &mut notices);
             while let Some(from) = next {
                 yield_now().await;
+                if published.has_changed().unwrap_or(false) {
+                    listeners.ring_for_committers();
+                }
                 next = listeners.tell(from, &mut notices);
             }
             told = through;
