@@ -216,12 +216,14 @@ impl Conversation {
         let bell = self.seat.bells.listen(&host, self.encoding, self.seat.socket.clone());
         let last = host.storage.last_transaction();
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
-        if result.is_ok() {
-            host.join(self.session.id(), self.mailbox.0.clone());
-            self.bell = Some(bell);
-            self.host = Some(host);
+        if result.is_err() {
+            return self.answer(Answer { to, result }, out);
         }
-        self.answer(Answer { to, result }, out)
+        host.join(self.session.id(), self.mailbox.0.clone());
+        self.bell = Some(bell);
+        self.host = Some(host);
+        // Not as of what has been published since: no notice comes before this answer.
+        self.answer_as_of(Answer { to, result }, last, out)
     }
 
     pub(crate) fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {
