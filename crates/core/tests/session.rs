@@ -1,4 +1,5 @@
 //! What a client may say when, and in which order it hears the answers.
+#![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -86,6 +87,17 @@ fn vote(session: &mut Session, id: i128) -> LockSet {
         Step::Lock(locks) => locks,
         other => unreachable!("a vote asks for locks, not {other:?}"),
     }
+}
+
+/// A session at 10 whose transaction 5, which is `TransactionId(3)` to the storage, has been voted.
+fn voted() -> Session {
+    let mut session = registered(10);
+    begin(&mut session, 5);
+    store(&mut session, 5, 1, 9);
+    vote(&mut session, 5);
+    session.locked(TransactionId(3), Lock::Granted).unwrap();
+    session.voted(TransactionId(3), ready(&[1]));
+    session
 }
 
 fn ready(changed: &[u64]) -> Result<Voted, Refusal> {
@@ -200,12 +212,7 @@ fn what_somebody_else_has_told_the_client_is_not_told_again_and_late_loads_know_
 
 #[test]
 fn nobody_else_tells_a_client_what_may_be_of_its_own_transaction() {
-    let mut session = registered(10);
-    begin(&mut session, 5);
-    store(&mut session, 5, 1, 9);
-    vote(&mut session, 5);
-    session.locked(TransactionId(3), Lock::Granted).unwrap();
-    session.voted(TransactionId(3), ready(&[1]));
+    let mut session = voted();
     assert_eq!(session.may_be_told(), Some(Tid::new(10)));
     call(&mut session, 91, Request::TpcFinish { id: Value::Int(5) });
     assert_eq!(session.may_be_told(), None);
@@ -324,32 +331,17 @@ fn a_second_begin_is_ignored_for_the_same_transaction_and_refused_for_another() 
 
 #[test]
 fn a_connection_that_breaks_gives_back_what_it_held_unless_the_log_writer_has_it() {
-    let mut session = registered(10);
-    begin(&mut session, 5);
-    store(&mut session, 5, 1, 9);
-    vote(&mut session, 5);
-    session.locked(TransactionId(3), Lock::Granted).unwrap();
-    session.voted(TransactionId(3), ready(&[1]));
+    let mut session = voted();
     assert_eq!(session.close(), Some(Abandoned { transaction: TransactionId(3), voted: true }));
 
-    let mut session = registered(10);
-    begin(&mut session, 5);
-    store(&mut session, 5, 1, 9);
-    vote(&mut session, 5);
-    session.locked(TransactionId(4), Lock::Granted).unwrap();
-    session.voted(TransactionId(4), ready(&[1]));
+    let mut session = voted();
     call(&mut session, 9, Request::TpcFinish { id: Value::Int(5) });
     assert_eq!(session.close(), None);
 }
 
 #[test]
 fn a_finish_that_could_not_be_written_is_answered_and_the_client_may_begin_again() {
-    let mut session = registered(10);
-    begin(&mut session, 5);
-    store(&mut session, 5, 1, 9);
-    vote(&mut session, 5);
-    session.locked(TransactionId(4), Lock::Granted).unwrap();
-    session.voted(TransactionId(4), ready(&[1]));
+    let mut session = voted();
     call(&mut session, 9, Request::TpcFinish { id: Value::Int(5) });
     let full = Refusal::Os { errno: Some(28), text: "disk full".into() };
     assert_eq!(session.finish_failed(full.clone()).unwrap().result, Err(full));
