@@ -7,7 +7,7 @@ use crate::{SessionId, locks::LockSet, locks::LockTable};
 use bytes::Bytes;
 use std::{collections::HashMap, time::Duration};
 use zeolith_storage::TransactionId;
-use zeolith_types::{ServerStatus, Timestamp};
+use zeolith_types::{ServerStatus, Tid, Timestamp};
 
 /// The time of an event, on both clocks: one never steps back, the other is for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,11 @@ pub struct Coordinator {
     sessions: u64,
     waiting: u64,
     timeout: Option<Duration>,
+    /// A sync has failed: nobody knows which of the transactions that were being written will be there when the
+    /// storage is opened again.
+    is_in_doubt: bool,
+    /// What was committed until then could have been packed away since the server started.
+    packed_until: Tid,
 }
 
 #[derive(Debug)]
@@ -56,7 +61,7 @@ enum VoteState {
 pub enum Inquiry {
     /// No vote of this token is open: if it was finished, it is visible.
     NotOpen,
-    /// The log writer has it, or its time is over.
+    /// The log writer has it, or its time is over; or it may have been in a sync that failed.
     Undecided,
     /// It was open and will not be finished; its session's connection is to be closed.
     Disowned(SessionId),
@@ -100,6 +105,8 @@ impl Coordinator {
             sessions: 0,
             waiting: 0,
             timeout,
+            is_in_doubt: false,
+            packed_until: Tid::ZERO,
         }
     }
 
@@ -135,7 +142,7 @@ impl Coordinator {
     /// answer to the question must stay true.
     pub fn inquire(&mut self, token: &[u8]) -> Inquiry {
         let Some(vote) = self.votes.values_mut().find(|vote| vote.token.as_deref() == Some(token)) else {
-            return Inquiry::NotOpen;
+            return if self.is_in_doubt { Inquiry::Undecided } else { Inquiry::NotOpen };
         };
         match vote.state {
             VoteState::Finishing { .. } => return Inquiry::Undecided,
@@ -144,6 +151,22 @@ impl Coordinator {
         }
         vote.state = VoteState::Disowned;
         Inquiry::Disowned(vote.session)
+    }
+
+    /// A sync has failed; said before what was being written is released.
+    pub fn doubt(&mut self) {
+        self.is_in_doubt = true;
+    }
+
+    /// Somebody wants the storage packed to this time.
+    pub fn packing(&mut self, until: Tid) {
+        self.packed_until = self.packed_until.max(until);
+    }
+
+    /// The latest time to which a pack was asked for since the server started.
+    #[must_use]
+    pub const fn packed_until(&self) -> Tid {
+        self.packed_until
     }
 
     /// Whether the log writer may have the transaction, and then from here only its outcome ends it. One
@@ -304,6 +327,24 @@ mod tests {
         assert_eq!(coordinator.inquire(b"token"), Inquiry::Undecided);
         coordinator.release(transaction, at(1));
         assert_eq!(coordinator.inquire(b"token"), Inquiry::NotOpen);
+    }
+
+    #[test]
+    fn after_a_failed_sync_only_what_is_open_can_be_given_up() {
+        let mut coordinator = Coordinator::new(None);
+        let (written, _) = coordinator.request(SessionId(1), object(5), at(0));
+        coordinator.name(written, Bytes::from_static(b"written"));
+        let (open, _) = coordinator.request(SessionId(2), object(6), at(0));
+        coordinator.name(open, Bytes::from_static(b"open"));
+        assert!(coordinator.finishing(written));
+        coordinator.doubt();
+        coordinator.release(written, at(1));
+        assert_eq!(coordinator.inquire(b"written"), Inquiry::Undecided);
+        assert_eq!(
+            coordinator.inquire(b"open"),
+            Inquiry::Disowned(SessionId(2)),
+            "no log writer has seen it"
+        );
     }
 
     #[test]

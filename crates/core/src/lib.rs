@@ -10,6 +10,7 @@
 mod coordinator;
 mod counters;
 mod locks;
+mod outcome;
 mod publication;
 mod session;
 mod transaction;
@@ -18,6 +19,7 @@ mod undo;
 pub use coordinator::{Coordinator, Expired, Grant, Inquiry, Lock, Now};
 pub use counters::Counters;
 pub use locks::LockSet;
+pub use outcome::OutcomeSearch;
 pub use publication::{Lagged, Publication, PublicationLog, time_away};
 pub use session::{
     Access, Answer, BlobRecord, BlobStep, Caller, CloseReason, Outbox, Read, Rules, Session, Step, Verdict,

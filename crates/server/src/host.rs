@@ -14,11 +14,7 @@ use bytes::Bytes;
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering::Acquire},
-        mpsc,
-    },
+    sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     time::Duration,
 };
 use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
@@ -49,9 +45,6 @@ pub(crate) struct Host {
     mailboxes: Mutex<HashMap<SessionId, UnboundedSender<Mail>>>,
     finishes: Mutex<Option<mpsc::Sender<Finish>>>,
     pub(crate) pen: Pen,
-    /// A sync has failed: nobody knows which of the transactions that were being written will be there when the
-    /// storage is opened again.
-    pub(crate) in_doubt: AtomicBool,
     /// The threads that pack, until the server stops.
     pub(crate) packs: Mutex<Packs>,
 }
@@ -107,7 +100,6 @@ impl Host {
             mailboxes: Mutex::default(),
             finishes: Mutex::new(Some(finishes)),
             pen: Pen::default(),
-            in_doubt: AtomicBool::new(false),
             packs: Mutex::default(),
             name,
             storage,
@@ -227,11 +219,10 @@ impl Host {
     /// Whether the transaction of this token is still open in any way. If it is and need not be, it is
     /// given up, and its session is told.
     pub(crate) fn is_undecided(&self, token: &[u8]) -> bool {
-        // The doubt is looked at afterwards: it is raised before a batch that failed is released.
         let inquiry = self.coordinator().inquire(token);
         match inquiry {
             Inquiry::Undecided => true,
-            Inquiry::NotOpen => self.in_doubt.load(Acquire),
+            Inquiry::NotOpen => false,
             Inquiry::Disowned(session) => {
                 self.send(session, Mail::Disowned);
                 false

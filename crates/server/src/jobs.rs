@@ -67,7 +67,7 @@ impl Job {
         let storage = host.storage.as_ref();
         match self {
             Self::Read(caller, Read::Outcome(token, since)) => {
-                let outcome = outcome::find(host, &token, since).map_err(refusal);
+                let outcome = outcome::find(host, token, since).map_err(refusal);
                 Done::Read(caller, outcome.map(Reply::Outcome))
             }
             Self::Read(caller, wanted) => {

@@ -14,10 +14,7 @@ use crate::{
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{
-            AtomicBool, AtomicUsize,
-            Ordering::{Relaxed, Release},
-        },
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
         mpsc,
     },
     thread,
@@ -128,9 +125,6 @@ fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) {
                 publications.push(Publication { tid, oids, committer });
             }
             Err(error) => {
-                if matches!(error, StorageError::Poisoned(_)) {
-                    host.in_doubt.store(true, Release);
-                }
                 failed.push((finish.session, error));
             }
         }
@@ -143,6 +137,9 @@ fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) {
     // Before anybody is woken: who hears that a commit is done finds its locks free.
     let now = host.clock.now();
     let mut coordinator = host.coordinator();
+    if failed.iter().any(|(_, error)| matches!(error, StorageError::Poisoned(_))) {
+        coordinator.doubt();
+    }
     let grants: Vec<_> = ids.iter().flat_map(|id| coordinator.release(*id, now)).collect();
     drop(coordinator);
     if let Some(last) = last {

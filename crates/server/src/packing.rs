@@ -16,14 +16,12 @@ use std::{
 };
 use zeolith_core::{Caller, SessionId};
 use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Result, StorageError};
-use zeolith_types::{PackStatus, Reply, Tid, Timestamp};
+use zeolith_types::{PackStatus, Reply, Timestamp};
 
 /// The packs of one storage that are under way, and the estimates.
 #[derive(Default)]
 pub(crate) struct Packs {
     threads: Vec<JoinHandle<()>>,
-    /// The latest time to which one was asked for. What was committed until then could have been dropped.
-    until: Tid,
     /// The server stops, and so do they.
     stopping: bool,
     /// How far the one pack is that the storage lets go on.
@@ -37,10 +35,7 @@ type Waiting = (SessionId, Caller);
 
 /// Packs a storage. `waiting` is who gets the answer, if somebody waits for it.
 pub(crate) fn start(host: &Arc<Host>, label: String, time: Timestamp, waiting: Option<Waiting>) {
-    {
-        let mut packs = lock(&host.packs);
-        packs.until = packs.until.max(time.to_tid());
-    }
+    host.coordinator().packing(time.to_tid());
     spawn(host, waiting, move |host| pack(host, &label, time));
 }
 
@@ -64,11 +59,6 @@ pub(crate) fn cancel(host: &Host, label: &str) -> bool {
 /// The pack that is under way.
 pub(crate) fn status(host: &Host) -> Option<PackStatus> {
     lock(&host.packs).status.clone()
-}
-
-/// Whether a transaction that was committed after this one could have been dropped since the server started.
-pub(crate) fn could_have_dropped_after(host: &Host, tid: Tid) -> bool {
-    lock(&host.packs).until > tid
 }
 
 /// Ends all packs and waits for that; none begins afterwards.
