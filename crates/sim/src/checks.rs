@@ -25,6 +25,8 @@ pub enum Invariant {
     NobodyElsesConnectionEnds,
     /// Promise 1 of the design: a transaction is there as a whole or not at all.
     NoneIsHalfThere,
+    /// What a client is told of a transaction that it lost sight of is so, and stays so.
+    OutcomesAreTrue,
     /// No lock outlives its session, so nobody waits for ever.
     NoLockOutlivesItsSession,
     /// An assertion of the code itself failed.
@@ -46,6 +48,7 @@ impl Invariant {
             Self::EverythingHasALimit => "11: everything has a limit",
             Self::NobodyElsesConnectionEnds => "12: a peer can end its own connection and nobody else's",
             Self::NoneIsHalfThere => "none is half there",
+            Self::OutcomesAreTrue => "outcomes are true, and stay so",
             Self::NoLockOutlivesItsSession => "no lock outlives its session",
             Self::NoPanic => "no panic",
         }

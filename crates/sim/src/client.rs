@@ -3,16 +3,19 @@
 
 mod actor;
 mod cache;
+mod lost;
 mod receive;
 mod transaction;
 
 use crate::{
     context::Context,
     network::{Arrival, Toward},
+    random::Random,
     schedule::Event,
 };
 use bytes::Bytes;
 use cache::Cache;
+use lost::Lost;
 use std::collections::BTreeMap;
 use transaction::Transaction;
 use zeolith_core::SessionId;
@@ -22,6 +25,8 @@ use zeolith_wire::{Encoding, FrameReader};
 /// One client, across all its connections. Its cache stays when a connection ends.
 pub(crate) struct Client {
     number: usize,
+    /// For what only some runs have, so that the others stay as they are.
+    chance: Random,
     encoding: Encoding,
     cache: Cache,
     connection: Option<SessionId>,
@@ -37,6 +42,8 @@ pub(crate) struct Client {
     queued: Vec<(Tid, Vec<Oid>)>,
     transaction: Transaction,
     transactions: u64,
+    /// Across connections, too: what it has not heard the end of.
+    lost: Vec<Lost>,
     /// Oids that the server gave and nobody has used.
     new_oids: Vec<Oid>,
     is_reading: bool,
@@ -69,13 +76,16 @@ enum Expected {
     Finished,
     Aborted,
     Packed,
+    /// What became of the transaction of this number.
+    Outcome(i128),
 }
 
 impl Client {
-    pub(crate) fn new(number: usize, context: &mut Context) -> Self {
+    pub(crate) fn new(number: usize, chance: Random, context: &mut Context) -> Self {
         context.soon(5_000, Event::Client(number));
         Self {
             number,
+            chance,
             encoding: if context.random.chance(500) { Encoding::Pickle } else { Encoding::Msgpack },
             cache: Cache::default(),
             connection: None,
@@ -88,6 +98,7 @@ impl Client {
             queued: Vec::new(),
             transaction: Transaction::None,
             transactions: 0,
+            lost: Vec::new(),
             new_oids: Vec::new(),
             is_reading: true,
             is_done: false,
@@ -105,8 +116,9 @@ impl Client {
 
     pub(crate) fn describe(&self) -> String {
         let (phase, transaction, loads) = (self.phase, &self.transaction, self.loads.len());
+        let lost = &self.lost;
         format!(
-            "client {}: {phase:?}, {transaction:?}, {loads} loads, knows {}",
+            "client {}: {phase:?}, {transaction:?}, {loads} loads, lost {lost:?}, knows {}",
             self.number,
             self.cache.last()
         )
@@ -155,7 +167,7 @@ impl Client {
         self.loads.clear();
         self.queued.clear();
         self.new_oids.clear();
-        self.transaction = Transaction::None;
+        self.lose_transaction(context);
         (self.is_done, self.has_swept) = (false, false);
     }
 

@@ -62,6 +62,10 @@ pub struct Counts {
     pub undos: u64,
     /// Packs that have made the file smaller.
     pub packs: u64,
+    /// Transactions of which a client lost sight and then heard the end.
+    pub outcomes: u64,
+    /// Open votes that were given up because their client asked for them.
+    pub disowned: u64,
     /// Questions asked by the checks.
     pub checks: u64,
 }
@@ -83,6 +87,8 @@ impl Counts {
             crashes: self.crashes + other.crashes,
             undos: self.undos + other.undos,
             packs: self.packs + other.packs,
+            outcomes: self.outcomes + other.outcomes,
+            disowned: self.disowned + other.disowned,
             checks: self.checks + other.checks,
         }
     }
@@ -125,6 +131,13 @@ impl Context {
         let is_to_blame = self.unruly.contains(&id);
         self.checks.ensure(is_to_blame, Invariant::NobodyElsesConnectionEnds, || {
             format!("connection {} was ended though its client did nothing wrong: {reason}", id.0)
+        });
+    }
+
+    /// The server has ended a connection whose client must be somewhere else.
+    pub(crate) fn is_left(&mut self, id: SessionId) {
+        self.checks.ensure(self.network.is_left(id), Invariant::NobodyElsesConnectionEnds, || {
+            format!("the transaction of connection {} was disowned, and its client is still there", id.0)
         });
     }
 

@@ -29,6 +29,10 @@ pub(crate) struct History {
     /// Handed to the storage for writing, with an outcome that nobody was told.
     doubtful: BTreeMap<Bytes, Changes>,
     dropped: Dropped,
+    /// The latest time to which anybody wanted a pack.
+    pack_wanted: Tid,
+    /// Of which clients have been told that they are aborted.
+    aborted: BTreeSet<Bytes>,
 }
 
 /// What packs may have dropped: those that were begun, for nobody knows of a crash whether it came before the end.
@@ -54,10 +58,13 @@ impl History {
         let last = self.last();
         checks.ensure(tid > last, Invariant::TidsRise, || format!("{tid} was given after {last}"));
         self.doubtful.remove(label);
-        self.enter(tid, Commit { label: label.clone(), changes });
+        self.enter(tid, Commit { label: label.clone(), changes }, checks);
     }
 
-    fn enter(&mut self, tid: Tid, commit: Commit) {
+    fn enter(&mut self, tid: Tid, commit: Commit, checks: &mut Checks) {
+        checks.ensure(!self.aborted.contains(&commit.label), Invariant::OutcomesAreTrue, || {
+            format!("{:?} is committed at {tid}, and its client was told that it is aborted", commit.label)
+        });
         for (oid, data) in &commit.changes {
             self.revisions.entry(*oid).or_default().insert(tid, data.clone());
         }
@@ -67,6 +74,15 @@ impl History {
     /// Its fate will be known when the storage is opened again.
     pub(crate) fn doubt(&mut self, label: &Bytes, changes: Changes) {
         self.doubtful.insert(label.clone(), changes);
+    }
+
+    /// A client is told that a transaction is aborted: it is not there, and never will be.
+    pub(crate) fn is_aborted(&mut self, label: &Bytes, checks: &mut Checks) {
+        let there = self.commits.iter().find(|(_, commit)| commit.label == *label).map(|(tid, _)| *tid);
+        checks.ensure(there.is_none(), Invariant::OutcomesAreTrue, || {
+            format!("{label:?} is said to be aborted, and it was committed at {there:?}")
+        });
+        self.aborted.insert(label.clone());
     }
 
     /// What a transaction does to objects. What its undos do the storage has said, and [`Self::check_undo`] has
@@ -116,7 +132,17 @@ impl History {
         }
     }
 
-    /// Somebody wants a pack: what it may drop can be gone from now on.
+    /// Somebody wants a pack to this time, now or later.
+    pub(crate) fn pack_is_wanted(&mut self, until: Tid) {
+        self.pack_wanted = self.pack_wanted.max(until);
+    }
+
+    /// Whether a pack may have looked at a transaction, or at any after it.
+    pub(crate) fn may_be_packed_after(&self, tid: Tid) -> bool {
+        tid <= self.pack_wanted
+    }
+
+    /// A pack begins: what it may drop can be gone from now on.
     pub(crate) fn pack_begins(&mut self, until: Tid, collects_garbage: bool) {
         // What is committed from now on is kept, however late the time of the pack is.
         let until = until.min(self.last());
@@ -295,7 +321,7 @@ impl History {
             checks.ensure(tid > self.last(), Invariant::TidsRise, || {
                 format!("{tid} does not rise in the file")
             });
-            self.enter(tid, commit);
+            self.enter(tid, commit, checks);
         }
         self.doubtful.clear();
         let (said, last) = (storage.last_transaction(), self.last());

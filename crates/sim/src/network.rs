@@ -22,6 +22,8 @@ struct Link {
     delay: Micros,
     /// Bytes that it takes before its writer must wait.
     room: usize,
+    /// What the client says next takes so long: it has deserted the connection.
+    late: Option<Micros>,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +54,7 @@ pub(crate) enum Arrival {
 impl Network {
     pub(crate) fn connect(&mut self, id: SessionId, client: usize, delay: Micros, room: usize) {
         let (to_server, to_client) = (Pipe::default(), Pipe::default());
-        self.links.insert(id, Link { client, to_server, to_client, delay, room });
+        self.links.insert(id, Link { client, to_server, to_client, delay, room, late: None });
     }
 
     pub(crate) fn client(&self, id: SessionId) -> Option<usize> {
@@ -103,6 +105,12 @@ impl Network {
         random: &mut Random,
     ) -> Arrival {
         let Some(link) = self.links.get_mut(&id) else { return Arrival::Nothing };
+        if toward == Toward::Server
+            && let Some(late) = link.late.take()
+        {
+            schedule.after(late, Event::ToServer(id));
+            return Arrival::Nothing;
+        }
         let pipe = link.pipe(toward);
         pipe.under_way = false;
         if pipe.over {
@@ -145,6 +153,26 @@ impl Network {
         }
         pipe.ended = true;
         link.hurry(id, from_it, schedule, random);
+    }
+
+    /// The client gives the connection up, and nobody tells the server: what is under way to it, or all but its end,
+    /// comes after `late`, and then the end.
+    pub(crate) fn desert(
+        &mut self,
+        id: SessionId,
+        late: Micros,
+        schedule: &mut Schedule,
+        random: &mut Random,
+    ) {
+        self.close(id, Toward::Client, schedule, random);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.late = Some(late);
+        }
+    }
+
+    /// Whether the client has left this connection and is told nothing on it any more.
+    pub(crate) fn is_left(&self, id: SessionId) -> bool {
+        self.links.get(&id).is_none_or(|link| link.to_client.over)
     }
 
     /// The connection breaks: both sides lose an end of what is under way, and hear of it at some time.

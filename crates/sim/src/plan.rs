@@ -43,10 +43,15 @@ pub(crate) struct Plan {
     /// What the storage is told of packs.
     pub(crate) pack_gc: bool,
     pub(crate) pack_keep_old: bool,
+    /// Clients ask what became of transactions whose end they have not heard of.
+    pub(crate) tokens: bool,
+    /// In so many of 1000 decisions while it commits a client deserts its connection.
+    pub(crate) deserts: u64,
 }
 
 impl Plan {
-    pub(crate) fn new(random: &mut Random, options: &Options) -> Self {
+    /// From `later` comes what was thought of later, so that runs without it stay as they are.
+    pub(crate) fn new(random: &mut Random, later: &mut Random, options: &Options) -> Self {
         let crashes = random.pick(&[
             [Crash::Killed; 3],
             [Crash::Killed, Crash::PowerInOrder, Crash::PowerAnyOrder],
@@ -77,6 +82,8 @@ impl Plan {
             packs: random.pick(&[0, 3, 20]),
             pack_gc: random.chance(500),
             pack_keep_old: random.chance(500),
+            tokens: later.chance(500),
+            deserts: later.pick(&[0, 20, 100]),
         }
     }
 

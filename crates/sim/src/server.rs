@@ -16,6 +16,7 @@ use crate::{
     network::Toward,
     schedule::{Event, Micros},
 };
+use bytes::Bytes;
 use connection::Connection;
 use log_writer::{Finish, LogWriter};
 use pool::Question;
@@ -25,7 +26,7 @@ use std::{
     sync::Arc,
 };
 use zeolith_core::{
-    Abandoned, Caller, Coordinator, Counters, Grant, Lock, LockSet, PublicationLog, SessionId,
+    Abandoned, Caller, Coordinator, Counters, Grant, Inquiry, Lock, LockSet, PublicationLog, SessionId,
 };
 use zeolith_filestorage::FileStorage;
 use zeolith_storage::{PackOutcome, Storage, StorageError, TransactionId, Undone, Voted, Write, WriteSet};
@@ -62,6 +63,8 @@ pub(crate) struct Server {
 pub(crate) enum Mail {
     Granted(TransactionId),
     FinishFailed(Refusal),
+    /// Its client asks on another connection what became of its transaction, and has been told that it is aborted.
+    Disowned,
     Packed(Caller, Result<Reply, Refusal>),
     TimedOut,
 }
@@ -161,9 +164,18 @@ impl Server {
         }
     }
 
-    fn lock(&mut self, session: SessionId, set: LockSet, context: &mut Context) -> (TransactionId, Lock) {
+    fn lock(
+        &mut self,
+        session: SessionId,
+        set: LockSet,
+        token: Option<Bytes>,
+        context: &mut Context,
+    ) -> (TransactionId, Lock) {
         let now = context.clock(self.started);
         let (transaction, lock) = self.coordinator.request(session, set, now);
+        if let Some(token) = token {
+            self.coordinator.name(transaction, token);
+        }
         context.note(format_args!("server: {} asks for locks: ticket {} {lock:?}", session.0, transaction.0));
         self.arm(context);
         (transaction, lock)
@@ -215,15 +227,35 @@ impl Server {
         self.arm(context);
     }
 
-    /// Hands a voted transaction to the log writer.
-    fn finish(&mut self, finish: Finish, context: &mut Context) {
-        let may_finish = self.coordinator.finishing(finish.transaction);
-        assert!(may_finish, "no simulated client disowns its transaction");
+    /// Hands a voted transaction to the log writer, unless its client has been told that it is aborted.
+    fn finish(&mut self, finish: Finish, context: &mut Context) -> bool {
+        if !self.coordinator.finishing(finish.transaction) {
+            context.note(format_args!("server: {} is disowned", finish.transaction.0));
+            self.release(Abandoned { transaction: finish.transaction, voted: true }, context);
+            return false;
+        }
         self.finishes.push_back(finish);
         self.rouse_log_writer(context);
+        true
+    }
+
+    /// Whether the transaction of this token is still open in any way. If it is and need not be, it is given up, and its
+    /// session is told.
+    fn is_undecided(&mut self, token: &[u8], context: &mut Context) -> bool {
+        match self.coordinator.inquire(token) {
+            Inquiry::Undecided => true,
+            Inquiry::NotOpen => false,
+            Inquiry::Disowned(session) => {
+                context.counts.disowned += 1;
+                self.mail(session, Mail::Disowned, context);
+                false
+            }
+        }
     }
 
     fn pack(&mut self, session: SessionId, to: Option<Caller>, time: Timestamp, context: &mut Context) {
+        self.coordinator.packing(time.to_tid());
+        context.history.pack_is_wanted(time.to_tid());
         self.packs.push_back(PackRequest { session, to, time });
         context.soon(context.plan.disk_delay, Event::Pack(self.boot));
     }

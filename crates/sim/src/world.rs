@@ -26,6 +26,8 @@ use zeolith_types::{Oid, Tid};
 pub(crate) struct World {
     pub(crate) context: Context,
     disk: SimDisk,
+    /// For what was thought of later, so that runs without it stay as they are.
+    later: Random,
     server: Option<Server>,
     boots: u64,
     clients: Vec<Client>,
@@ -35,7 +37,8 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, options: &Options, trace_lines: usize) -> Self {
         let mut random = Random::new(seed);
-        let plan = Plan::new(&mut random, options);
+        let mut later = Random::new(!seed);
+        let plan = Plan::new(&mut random, &mut later, options);
         let disk = SimDisk::new(random.fork());
         let context = Context {
             plan,
@@ -52,7 +55,7 @@ impl World {
             sessions: 0,
             unruly: BTreeSet::new(),
         };
-        Self { context, disk, server: None, boots: 0, clients: Vec::new(), is_packing: false }
+        Self { context, disk, later, server: None, boots: 0, clients: Vec::new(), is_packing: false }
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -109,8 +112,9 @@ impl World {
             faults.lies = lies;
         });
         self.start();
-        self.clients =
-            (0..self.context.plan.clients).map(|number| Client::new(number, &mut self.context)).collect();
+        let clients = self.context.plan.clients;
+        let client = |number| Client::new(number, self.later.fork(), &mut self.context);
+        self.clients = (0..clients).map(client).collect();
         self.next_fault();
     }
 

@@ -23,6 +23,8 @@ fn fixed_seeds_keep_every_promise() {
     assert!(done.undos > 200, "{done:?}");
     assert!(done.packs > 100, "{done:?}");
     assert!(done.refused > 1_000, "{done:?}");
+    assert!(done.outcomes > 1_000, "{done:?}");
+    assert!(done.disowned > 100, "{done:?}");
 }
 
 #[test]

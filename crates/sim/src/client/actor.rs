@@ -24,6 +24,9 @@ impl Client {
                 context.resume(id, Toward::Client);
             }
         }
+        if self.deserts(context) {
+            return None;
+        }
         if !context.calm && context.random.chance(context.plan.unruly) {
             self.misbehave(context);
             return None;
@@ -77,10 +80,11 @@ impl Client {
     }
 
     fn work(&mut self, context: &mut Context) {
+        self.ask(context);
         match std::mem::replace(&mut self.transaction, Transaction::None) {
             Transaction::Voted(open) => self.decide(open, context),
             Transaction::None if context.calm && !self.has_swept => self.sweep(context),
-            Transaction::None if context.calm && !self.loads.is_empty() => {}
+            Transaction::None if context.calm && !(self.loads.is_empty() && self.lost.is_empty()) => {}
             Transaction::None if context.calm || context.random.chance(350) => self.begin(context),
             waiting => self.transaction = waiting,
         }
@@ -108,6 +112,7 @@ impl Client {
             }
             _ => {
                 context.note(format_args!("client {} vanishes after its vote", self.number));
+                self.transaction = Transaction::Voted(open);
                 self.hang_up(context);
             }
         }

@@ -81,6 +81,7 @@ impl Client {
             Expected::Aborted => self.aborted(),
             // Whether it was packed the checks know from the server.
             Expected::Packed => {}
+            Expected::Outcome(id) => self.outcome(id, body, context),
         }
     }
 

@@ -20,13 +20,15 @@ pub(super) enum Transaction {
 /// What a client wants to commit.
 #[derive(Debug)]
 pub(super) struct Open {
-    id: i128,
-    label: Bytes,
-    changes: BTreeMap<Oid, Option<Bytes>>,
+    pub(super) id: i128,
+    pub(super) label: Bytes,
+    pub(super) changes: BTreeMap<Oid, Option<Bytes>>,
     /// Its transactions are undone and nothing else is done.
-    undoes: Vec<Tid>,
+    pub(super) undoes: Vec<Tid>,
     /// The objects that the server says an undo has touched.
-    undone: BTreeSet<Oid>,
+    pub(super) undone: BTreeSet<Oid>,
+    /// What the client had heard of when it last went on with it.
+    pub(super) since: Tid,
     /// How often it may still resolve conflicts.
     attempts: u32,
     /// It does nothing more, and holds its locks.
@@ -45,6 +47,7 @@ impl Client {
             changes: BTreeMap::new(),
             undoes: Vec::new(),
             undone: BTreeSet::new(),
+            since: self.cache.last(),
             attempts: 3,
             is_stalled: false,
         };
@@ -52,7 +55,7 @@ impl Client {
             Value::Int(id),
             Value::Bytes(Bytes::new()),
             Value::Bytes(open.label.clone()),
-            Value::Dict(Vec::new()),
+            self.extension(&open, context),
             Value::None,
             Value::Str(" ".into()),
         ];
@@ -219,7 +222,8 @@ impl Client {
         self.transaction = Transaction::None;
     }
 
-    pub(super) fn finish(&mut self, open: Open, context: &mut Context) {
+    pub(super) fn finish(&mut self, mut open: Open, context: &mut Context) {
+        open.since = self.cache.last();
         self.call("tpc_finish", &[Value::Int(open.id)], Expected::Finished, context);
         self.transaction = Transaction::Finishing(open);
     }
@@ -237,18 +241,14 @@ impl Client {
                 open.label,
                 class(body)
             ));
-            // Nobody knows what the cache is worth now.
+            // Nobody knows what the cache is worth now, nor what will be there after a restart.
+            self.transaction = Transaction::Finishing(open);
             return self.hang_up(context);
         };
         context.note(format_args!("client {}: {:?} is {tid:?}", self.number, open.label));
         context.counts.commits += 1;
         self.expect_next(tid, context);
-        let is_it = context.history.get(tid).is_some_and(|commit| {
-            let undone = || commit.changes.keys().eq(&open.undone);
-            commit.label == open.label
-                && if open.undoes.is_empty() { commit.changes == open.changes } else { undone() }
-        });
-        context.checks.ensure(is_it, Invariant::DurableBeforeTold, || {
+        context.checks.ensure(open.is(tid, &context.history), Invariant::DurableBeforeTold, || {
             format!("{:?} is said to be {tid}, which is something else", open.label)
         });
         // What an undo has made of an object the client asks for when it needs it.

@@ -20,7 +20,7 @@ use zeolith_core::{
     load_reply,
 };
 use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError};
-use zeolith_types::{Oid, Reply, Tid};
+use zeolith_types::{Oid, Outcome, Reply, Tid};
 use zeolith_wire::{Encoding, FrameReader, Hello, Incoming, WireError};
 
 /// What the server knows of a connection.
@@ -56,6 +56,8 @@ pub(super) enum Ended {
     /// An answer as of this transaction comes too late: the log has forgotten what came after it.
     LateLoad(Tid),
     TransactionTimeout,
+    /// Its client has been told on another connection that its transaction is aborted.
+    Disowned,
 }
 
 /// What a connection's task finds when it wakes up.
@@ -292,15 +294,16 @@ impl Server {
             Step::Register { to, read_only, .. } => self.register(connection, to, read_only),
             Step::Read(to, wanted) => self.read(connection, to, wanted, context),
             Step::Lock(locks) => {
-                let (transaction, lock) = self.lock(connection.id, locks, context);
+                let token = connection.session.token().cloned();
+                let (transaction, lock) = self.lock(connection.id, locks, token, context);
                 match connection.session.locked(transaction, lock) {
                     Some(request) => self.vote(connection, request, context),
                     None => Ok(()),
                 }
             }
             Step::Finish(transaction, changed) => {
-                self.finish(Finish { session: connection.id, transaction, changed }, context);
-                Ok(())
+                let finish = Finish { session: connection.id, transaction, changed };
+                if self.finish(finish, context) { Ok(()) } else { Err(Ended::Disowned) }
             }
             Step::PutAside(to, records) => {
                 connection.is_busy = true;
@@ -399,6 +402,14 @@ impl Server {
                     return Ok(());
                 }
             },
+            Read::Outcome(token, _) if self.is_undecided(&token, context) => {
+                Ok(Reply::Outcome(Outcome::Undecided))
+            }
+            Read::Outcome(..) => {
+                connection.is_busy = true;
+                self.ask(connection.id, Question::Read(to, wanted), context);
+                return Ok(());
+            }
             wanted => match read(&wanted, &self.storage, Patience::Now) {
                 Err(StorageError::WouldBlock) => {
                     connection.is_busy = true;
@@ -488,6 +499,7 @@ impl Server {
                 answer.map_or(Ok(()), |answer| self.answer(connection, answer))
             }
             Mail::Packed(to, result) => self.answer(connection, Answer { to, result }),
+            Mail::Disowned => Err(Ended::Disowned),
             Mail::TimedOut if connection.session.is_finishing() => Ok(()),
             Mail::TimedOut => Err(Ended::TransactionTimeout),
         }
@@ -560,6 +572,7 @@ impl Server {
         match ended {
             // Holding locks for too long is its own fault, and the others' right.
             Ended::ByPeer | Ended::TransactionTimeout => {}
+            Ended::Disowned => context.is_left(id),
             Ended::Wire(error) => context.ended(id, &error.to_string()),
             Ended::Core(CloseReason::Lagged) => self.lagged(|tid| connection.session.is_behind(tid), context),
             Ended::LateLoad(as_of) => self.lagged(|tid| tid > *as_of, context),

@@ -90,6 +90,9 @@ impl Server {
             }
             // Before anybody is woken: who hears that a commit is done finds its locks free.
             LogWriter::Releasing(mut written) => {
+                if written.failed.iter().any(|(_, error)| matches!(error, StorageError::Poisoned(_))) {
+                    self.coordinator.doubt();
+                }
                 for id in std::mem::take(&mut written.ids) {
                     written.grants.extend(self.give_up(id, context));
                 }

@@ -5,15 +5,16 @@ use crate::{context::Context, schedule::Event};
 use bytes::Bytes;
 use std::{
     io::{self, Write},
+    ops::ControlFlow,
     path::Path,
     sync::Arc,
 };
-use zeolith_core::{Caller, Read, SessionId, VoteRequest};
+use zeolith_core::{Caller, OutcomeSearch, Read, SessionId, VoteRequest};
 use zeolith_filestorage::FileStorage;
 use zeolith_storage::{
     ConflictPolicy, Load, Patience, RecordData, Spool, Spooled, Storage, StorageError, TransactionId, Voted,
 };
-use zeolith_types::{Oid, Refusal, Reply, Tid};
+use zeolith_types::{Oid, Outcome, Refusal, Reply, Tid, TransactionInfo};
 
 /// What a connection wants to know, until it is answered.
 pub(super) enum Question {
@@ -58,6 +59,10 @@ impl Server {
                 let result = self.storage.load_before(oid, before, Patience::Wait);
                 Done::Load(SlowLoad { caller, oid, before, repeats, result })
             }
+            Question::Read(caller, Read::Outcome(token, since)) => {
+                let outcome = self.outcome(token, since).map_err(refusal);
+                Done::Read(caller, outcome.map(Reply::Outcome))
+            }
             Question::Read(caller, wanted) => {
                 let result = read(&wanted, &self.storage, Patience::Wait).map_err(refusal);
                 Done::Read(caller, result)
@@ -74,6 +79,19 @@ impl Server {
         };
         self.questions.insert(number, (session, Question::Answered(done)));
         context.soon(context.plan.disk_delay, Event::PoolAnswers(number));
+    }
+
+    /// What became of a transaction that is not open any more.
+    fn outcome(&self, token: Bytes, since: Tid) -> Result<Outcome, StorageError> {
+        let mut search = OutcomeSearch::new(token, since);
+        let mut transactions = self.storage.iterate(Some(since), None)?;
+        while let Some(TransactionInfo { tid, status, extension, .. }) = transactions.next_transaction()? {
+            let token = zeolith_pickle::transaction_token(&extension);
+            if let ControlFlow::Break(outcome) = search.see(tid, status, token.as_deref()) {
+                return Ok(outcome);
+            }
+        }
+        Ok(search.end(self.coordinator.packed_until()))
     }
 
     /// The connection hears of it, if it is still there. What a vote holds is then released, as the real
