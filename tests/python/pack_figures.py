@@ -1,6 +1,6 @@
 """Measures a pack beside loads and commits, next to Python's pack and a plain copy of the same file.
 
-    python pack_figures.py DIRECTORY [--megabytes N] [--only ours,python,copy]
+    python pack_figures.py DIRECTORY [--megabytes N] [--only ours,copy_beside,alone,copy,python]
 
 DIRECTORY gets `source.fs`, half of which is garbage (kept for the next run), and copies
 of it that are removed again: three times the size is needed.  The server is the one that
@@ -208,49 +208,74 @@ def worst(latencies, begin, end):
     }
 
 
-def pack_ours(path, count, directory):
-    """Packs twice through a server on which one client loads and one commits."""
-    server = servers.Server(directory, storage=servers.filestorage(path))
-    with server:
-        pid = server.process.pid
-        beside = {
-            "loads": Beside(work, server.address, "load", count),
-            "commits": Beside(work, server.address, "commit", count),
-            "syncs": Beside(sync, os.path.join(directory, "synced")),
+class Busy:
+    """A server of the file on which, unless it is to be `alone`, one client loads and one commits."""
+
+    def __init__(self, path, count, directory, alone=False):
+        self.server = servers.Server(directory, storage=servers.filestorage(path))
+        self.path, self.count, self.directory, self.alone = path, count, directory, alone
+        self.told, self.intervals = {}, {}
+
+    def __enter__(self):
+        self.server.__enter__()
+        self.beside = {"syncs": Beside(sync, os.path.join(self.directory, "synced"))}
+        if not self.alone:
+            self.beside["loads"] = Beside(work, self.server.address, "load", self.count)
+            self.beside["commits"] = Beside(work, self.server.address, "commit", self.count)
+            time.sleep(2)
+            self.intervals["quiet"] = (time.monotonic(), time.sleep(2) or time.monotonic())
+        return self
+
+    def measure(self, name, action):
+        """Does something, and notes what the server uses and what the clients wait for meanwhile."""
+        pid = self.server.process.pid
+        memory, _ = memory_of(pid)
+        cpu, io = cpu_of(pid), io_of(pid)
+        peak = Peak(pid)
+        begin = time.monotonic()
+        action()
+        end = time.monotonic()
+        used, io_after = cpu_of(pid) - cpu, io_of(pid)
+        highest = peak.stop()
+        after, _ = memory_of(pid)
+        time.sleep(0.5)
+        self.intervals[name] = begin, end + 0.2
+        self.told[name] = {
+            "seconds": round(end - begin, 2),
+            "cpu_seconds_of_server": round(used, 2),
+            "memory_mb": {"before": round(memory), "highest": round(highest), "after": round(after)},
+            "read_mb": (io_after[0] - io[0]) >> 20,
+            "written_mb": (io_after[1] - io[1]) >> 20,
+            "size_mb": os.path.getsize(self.path) >> 20,
         }
-        packer = ClientStorage(server.address, wait_timeout=30)
-        time.sleep(2)
-        times = {"quiet": (time.monotonic(), time.sleep(2) or time.monotonic())}
-        figures = {}
-        # The second one has the file of before the first one to remove.
-        for name in ("first", "again"):
-            memory, _ = memory_of(pid)
-            cpu, io = cpu_of(pid), io_of(pid)
-            peak = Peak(pid)
-            begin = time.monotonic()
-            packer.pack(time.time(), wait=True)
-            end = time.monotonic()
-            used, io_after = cpu_of(pid) - cpu, io_of(pid)
-            highest = peak.stop()
-            after, _ = memory_of(pid)
-            time.sleep(0.5)
-            times[name] = begin, end + 0.2
-            figures[name] = {
-                "seconds": round(end - begin, 2),
-                "cpu_seconds_with_load": round(used, 2),
-                "memory_mb": {"before": round(memory), "highest": round(highest), "after": round(after)},
-                "read_mb": (io_after[0] - io[0]) >> 20,
-                "written_mb": (io_after[1] - io[1]) >> 20,
-                "size_mb": os.path.getsize(path) >> 20,
-            }
-        latencies = {name: process.end() for name, process in beside.items()}
+
+    def __exit__(self, *_):
+        latencies = {name: process.end() for name, process in self.beside.items()}
+        ended = self.server.end()
+        self.server.__exit__(None, None, None)
+        assert ended == 0, self.server.said()
+        for name, interval in self.intervals.items():
+            told = self.told.setdefault(name, {})
+            told.update((kind, worst(every, *interval)) for kind, every in latencies.items())
+
+
+def pack_ours(path, count, directory, alone=False):
+    """Packs through a server, twice if it is not alone: the second one has the file of before the first to remove."""
+    names = ["first"] if alone else ["first", "again"]
+    with Busy(path, count, directory, alone) as busy:
+        packer = ClientStorage(busy.server.address, wait_timeout=30)
+        for name in names:
+            busy.measure(name, lambda: packer.pack(time.time(), wait=True))
         packer.close()
-        assert server.end() == 0, server.said()
-    for name, interval in times.items():
-        figures.setdefault(name, {}).update((kind, worst(told, *interval)) for kind, told in latencies.items())
-    held = re.findall(r"complete: .*; (commits waited .*)", server.log())
-    figures["switch"] = held[-2:]
-    return figures
+    held = re.findall(r"complete: .*; (commits waited .*)", busy.server.log())
+    return {**busy.told, "switch": held[-len(names):]}
+
+
+def copy_beside(path, count, directory, *what):
+    """The plain copy beside the same clients."""
+    with Busy(path, count, directory) as busy:
+        busy.measure("copy", lambda: copy(*what))
+    return busy.told["copy"]
 
 
 class Peak:
@@ -283,9 +308,7 @@ def pack_python(path):
 
 
 def copy(source, target, read, written):
-    """Reads and writes so many bytes in large pieces, syncs often, and tells what another's syncs take."""
-    beside = Beside(sync, target + ".synced")
-    begin = time.monotonic()
+    """Reads and writes so many bytes in large pieces, and syncs as often as the server does."""
     unsynced = 0
     with open(source, "rb", 0) as f, open(target, "wb", 0) as g:
         while read > 0 or written > 0:
@@ -301,8 +324,14 @@ def copy(source, target, read, written):
                 os.fdatasync(g.fileno())
                 unsynced = 0
         os.fsync(g.fileno())
+
+
+def copy_alone(source, target, directory, read, written):
+    """The plain copy with nobody beside it but who tells what another's syncs take."""
+    beside = Beside(sync, os.path.join(directory, "synced"))
+    begin = time.monotonic()
+    copy(source, target, read, written)
     end = time.monotonic()
-    os.remove(target)
     return {"seconds": round(end - begin, 2), "syncs": worst(beside.end(), begin, end)}
 
 
@@ -316,32 +345,38 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("directory")
     parser.add_argument("--megabytes", type=int, default=2000)
-    parser.add_argument("--only", default="ours,copy,python")
+    parser.add_argument("--only", default="ours,copy_beside,alone,copy,python")
     options = parser.parse_args()
-    source = os.path.join(options.directory, "source-%d.fs" % options.megabytes)
+    directory = options.directory
+    source = os.path.join(directory, "source-%d.fs" % options.megabytes)
     if not os.path.exists(source):
         generate(source, options.megabytes // 2)
     count = options.megabytes // 2 * 1000
     size = os.path.getsize(source)
     told = {"source_mb": size >> 20, "objects_kept": count}
-    target = os.path.join(options.directory, "packed.fs")
+    target, copied = os.path.join(directory, "packed.fs"), os.path.join(directory, "copied.fs")
+    # As much as our pack reads and writes, which is measured if it is asked for before.
     read, written = 2 * size, size // 2
     for step in options.only.split(","):
         remove(target)
         if step == "copy":
-            told["copy_once"] = copy(source, target, size, size // 2)
-            told["copy"] = copy(source, target, read, written)
+            os.sync()
+            told[step] = copy_alone(source, copied, directory, read, written)
+            remove(copied)
             continue
         shutil.copyfile(source, target)
-        with open(target, "rb") as f:
-            os.fsync(f.fileno())
-        if step == "ours":
-            told["ours"] = pack_ours(target, count, options.directory)
-            first = told["ours"]["first"]
-            read, written = first["read_mb"] << 20, first["written_mb"] << 20
+        # What was removed before is the disk's last work too: it would keep the syncs of the measurement waiting.
+        os.sync()
+        if step == "copy_beside":
+            told[step] = copy_beside(target, count, directory, source, copied, read, written)
+        elif step == "python":
+            told[step] = pack_python(target)
         else:
-            told["python"] = pack_python(target)
+            told[step] = pack_ours(target, count, directory, alone=step == "alone")
+            first = told[step]["first"]
+            read, written = first["read_mb"] << 20, first["written_mb"] << 20
         remove(target)
+        remove(copied)
     print(json.dumps(told, indent=1))
 
 

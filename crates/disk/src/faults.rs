@@ -147,6 +147,10 @@ impl DiskFile for FaultyFile {
         self.file.start_writing(position, len);
     }
 
+    fn overlaps(&self) -> bool {
+        self.file.overlaps()
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.faults.check(Operation::Sync)?;
         self.file.sync_data()

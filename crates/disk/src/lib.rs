@@ -66,6 +66,12 @@ pub trait DiskFile: Send + Sync {
         let _ = (position, len);
     }
 
+    /// Whether it is worth while to read and write in several threads at a time. A disk on which one order of calls
+    /// must always lead to the same, so that a run can be repeated, says no.
+    fn overlaps(&self) -> bool {
+        false
+    }
+
     /// Makes the content durable, and the length if it is needed to read the content.
     fn sync_data(&self) -> io::Result<()>;
 

@@ -95,6 +95,10 @@ impl DiskFile for RealFile {
         let _ = rustix::fs::fadvise(&self.file, position, NonZeroU64::new(len), Advice::DontNeed);
     }
 
+    fn overlaps(&self) -> bool {
+        true
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()
     }

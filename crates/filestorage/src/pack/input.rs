@@ -1,9 +1,11 @@
-//! Reads a file once from its beginning to its end, in large pieces.
+//! Reads a file once from its beginning to its end, in large pieces, and ahead if the disk gains by that.
 
+use super::ahead::{Ahead, HEADROOM, PIECE};
 use crate::{
     file::DataFile,
     format::{NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TransactionHeader},
 };
+use std::sync::Arc;
 use zeolith_storage::{Patience, Result};
 
 /// A file that is read in the order of positions, as far as somebody says that it is whole.
@@ -13,9 +15,13 @@ pub(super) struct Input<'a> {
     /// How much is read at once.
     piece: u64,
     buffer: Vec<u8>,
+    /// Where in the buffer the bytes of the file begin, where they do in the file, and how many there are.
+    base: usize,
     start: u64,
-    /// How much of the buffer is bytes of the file.
     filled: usize,
+    /// How many pieces have been read one after the other.
+    in_order: u32,
+    ahead: Option<Ahead>,
     /// Bytes read since somebody asked.
     read: u64,
 }
@@ -28,12 +34,14 @@ impl<'a> Input<'a> {
 
     /// The same for somebody who leaves out more than `piece` bytes now and then.
     pub(super) const fn in_pieces(file: &'a DataFile, end: u64, piece: u64) -> Self {
-        Self { file, end, piece, buffer: Vec::new(), start: 0, filled: 0, read: 0 }
+        let buffer = Vec::new();
+        Self { file, end, piece, buffer, base: 0, start: 0, filled: 0, in_order: 0, ahead: None, read: 0 }
     }
 
     /// From now on so much is read at once.
-    pub(super) const fn set_piece(&mut self, piece: u64) {
+    pub(super) fn set_piece(&mut self, piece: u64) {
         self.piece = piece;
+        (self.in_order, self.ahead) = (0, None);
     }
 
     /// Where the file ends for this reader.
@@ -98,8 +106,9 @@ impl<'a> Input<'a> {
         Ok(u64::from_be_bytes(bytes))
     }
 
+    /// Whether so many bytes are in the buffer; none always are.
     const fn holds(&self, position: u64, len: u64) -> bool {
-        position >= self.start && position + len <= self.start + self.filled as u64
+        len == 0 || position >= self.start && position + len <= self.start + self.filled as u64
     }
 
     /// `len` bytes at `position`.
@@ -110,17 +119,21 @@ impl<'a> Input<'a> {
         if !self.holds(position, len) {
             self.fill(position, len)?;
         }
-        let from = (position - self.start) as usize;
+        let from = self.base + (position - self.start) as usize;
         Ok(&self.buffer[from..from + len as usize])
     }
 
     fn fill(&mut self, position: u64, len: u64) -> Result<()> {
+        if self.is_ahead_at(position, len) {
+            return Ok(());
+        }
         let wanted = len.max(self.piece).min(self.end - position) as usize;
-        (self.start, self.filled) = (position, 0);
-        if wanted <= PIECE as usize && self.buffer.len() > PIECE as usize {
+        let last = self.start..=self.start + self.filled as u64 + self.piece;
+        self.in_order = if last.contains(&position) { self.in_order + 1 } else { 0 };
+        (self.base, self.start, self.filled) = (0, position, 0);
+        if wanted <= PIECE as usize && self.buffer.len() > HEADROOM + PIECE as usize {
             // A large record's memory is given back with the next piece.
-            self.buffer.truncate(PIECE as usize);
-            self.buffer.shrink_to_fit();
+            self.buffer = Vec::new();
         }
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
@@ -128,9 +141,150 @@ impl<'a> Input<'a> {
         self.file.read_exact(&mut self.buffer[..wanted], position, Patience::Wait)?;
         self.filled = wanted;
         self.read += wanted as u64;
+        let next = position + wanted as u64;
+        if self.ahead.is_none() && self.is_worth_a_thread(next) {
+            self.ahead = Ahead::start(Arc::clone(&self.file.file), next, self.end);
+        }
         Ok(())
+    }
+
+    /// Whether it seems that everything after `position` will be wanted, and is so much that a thread pays.
+    fn is_worth_a_thread(&self, position: u64) -> bool {
+        self.piece == PIECE
+            && self.in_order >= PIECES_IN_ORDER
+            && self.end - position > AHEAD_MIN
+            && self.file.file.overlaps()
+    }
+
+    /// Whether the bytes are in the buffer now because they have been read ahead.
+    fn is_ahead_at(&mut self, position: u64, len: u64) -> bool {
+        while let Some(ahead) = &self.ahead {
+            let next = ahead.position();
+            let before = next.saturating_sub(position);
+            if before > HEADROOM as u64 && self.holds(position, before) {
+                // A large record: it is read by itself, and one of the next pieces has what follows it.
+                return false;
+            }
+            let is_elsewhere = !self.holds(position, before) || position > next + PASSED_OVER_MAX;
+            if is_elsewhere || !self.take_ahead(before as usize) {
+                self.ahead = None;
+            } else if self.holds(position, len) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Goes on to the next piece, with the last `before` bytes of the buffer in front of it.
+    fn take_ahead(&mut self, before: usize) -> bool {
+        let Some(ahead) = &mut self.ahead else { return false };
+        let next = ahead.position();
+        let Some(mut piece) = ahead.take() else { return false };
+        let tail = self.base + self.filled - before;
+        piece[HEADROOM - before..HEADROOM].copy_from_slice(&self.buffer[tail..tail + before]);
+        let read = piece.len() - HEADROOM;
+        ahead.give_back(std::mem::replace(&mut self.buffer, piece));
+        (self.base, self.start, self.filled) = (HEADROOM - before, next - before as u64, before + read);
+        self.read += read as u64;
+        true
     }
 }
 
-/// How much is read at once where everything is looked at.
-pub(super) const PIECE: u64 = 1 << 20;
+/// So many pieces one after the other promise more.
+const PIECES_IN_ORDER: u32 = 2;
+/// What remains must be more than this for a thread to be started.
+const AHEAD_MIN: u64 = 8 << 20;
+/// Whoever leaves out more than this does not need what is read ahead.
+const PASSED_OVER_MAX: u64 = 2 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolith_disk::{Access, Disk, RealDisk};
+
+    const LEN: u64 = 40 << 20;
+
+    /// The number at a multiple of eight says where it is.
+    fn numbered() -> (tempfile::TempDir, DataFile) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let bytes: Vec<u8> = (0..LEN / 8).flat_map(|number| (number * 8).to_be_bytes()).collect();
+        std::fs::write(&path, bytes).unwrap();
+        let file = RealDisk.open(&path, Access::Write).unwrap();
+        (folder, DataFile { file, path })
+    }
+
+    fn is_right(bytes: &[u8], position: u64) -> bool {
+        bytes.chunks(8).zip(0..).all(|(number, turn)| *number == (position + turn * 8).to_be_bytes())
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_what_is_there_whatever_is_left_out() {
+        let (_folder, file) = numbered();
+        // Records and gaps by turns, of every size that means something to who reads ahead.
+        for seed in 1..40_u64 {
+            let mut state = seed;
+            let mut next = |of: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 33) % of
+            };
+            let mut input = Input::new(&file, LEN);
+            let (mut position, mut was_ahead, mut seen) = (8, false, 0);
+            while position < LEN {
+                let size = match next(40) {
+                    0 => next(5 << 20),
+                    1..5 => next(1 << 17),
+                    _ => next(1 << 12),
+                };
+                let len = (size / 8 * 8 + 8).min(LEN - position);
+                assert!(is_right(input.bytes(position, len).unwrap(), position), "{seed}: {position} {len}");
+                was_ahead |= input.ahead.is_some();
+                seen += len;
+                // The header is often looked at once more.
+                assert_eq!(input.number(position).unwrap(), position);
+                let gap = match next(40) {
+                    0 if seed % 3 == 1 => next(4 << 20),
+                    1..9 if seed % 3 == 2 => next(1 << 16),
+                    _ => 0,
+                };
+                let back = if next(1000) == 0 { position / 3 } else { 0 };
+                position = (position + len + gap - back) / 8 * 8;
+            }
+            assert!(was_ahead, "{seed}");
+            assert!(input.take_read() >= seen.min(LEN / 2));
+        }
+    }
+
+    #[test]
+    fn a_file_in_order_is_read_once() {
+        let (_folder, file) = numbered();
+        let mut input = Input::new(&file, LEN);
+        for position in (0..LEN - 1000).step_by(1000) {
+            assert!(is_right(input.bytes(position, 1000).unwrap(), position));
+        }
+        let read = input.take_read();
+        assert!((LEN..LEN + 4000).contains(&read), "{read}");
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_an_error_at_the_place_that_is_missing() {
+        let (_folder, file) = numbered();
+        let mut input = Input::new(&file, LEN);
+        file.file.set_len(LEN / 2).unwrap();
+        let whole =
+            (0..LEN).step_by(4096).take_while(|position| input.bytes(*position, 4096).is_ok()).count();
+        assert!((LEN / 2 - PIECE..=LEN / 2).contains(&(whole as u64 * 4096)), "{whole}");
+    }
+
+    #[test]
+    fn who_leaves_off_ends_the_reader() {
+        let (_folder, file) = numbered();
+        let mut input = Input::new(&file, LEN);
+        for position in (0..4 * PIECE).step_by(4096) {
+            input.bytes(position, 4096).unwrap();
+        }
+        assert!(input.ahead.is_some());
+        drop(input);
+        assert_eq!(Arc::strong_count(&file.file), 1);
+    }
+}

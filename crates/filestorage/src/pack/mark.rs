@@ -5,7 +5,8 @@
 //! yet looked at.
 
 use super::{
-    input::{Input, PIECE},
+    ahead::PIECE,
+    input::Input,
     kept::{GONE, Kept, MARK},
     references::references,
     survey::{Survey, current},

@@ -1,0 +1,92 @@
+//! Reads a file on in a thread of its own, while what has been read is looked at.
+//!
+//! Two pieces are read ahead at most, so there are three in memory. A failed read ends the thread without a word:
+//! who needs the piece reads it again and says what is wrong.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread::{self, JoinHandle},
+};
+use zeolith_disk::DiskFile;
+
+/// The pieces of a file from some position on, each [`PIECE`] long but the last.
+pub(super) struct Ahead {
+    /// Where the next piece begins, and the last one ends.
+    next: u64,
+    end: u64,
+    pieces: Option<Receiver<Vec<u8>>>,
+    /// Buffers to be used again.
+    spare: Sender<Vec<u8>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    /// Begins to read `file` from `start` to `end`. `None` if there is no thread to be had.
+    pub(super) fn start(file: Arc<dyn DiskFile>, start: u64, end: u64) -> Option<Self> {
+        let (sender, pieces) = sync_channel(PIECES_WAITING);
+        let (spare, used) = channel();
+        let read = move || read_on(&*file, start, end, &sender, &used);
+        let thread = thread::Builder::new().name("pack-reader".into()).spawn(read).ok()?;
+        Some(Self { next: start, end, pieces: Some(pieces), spare, thread: Some(thread) })
+    }
+
+    /// Where the next piece begins.
+    pub(super) const fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The next piece, after room for [`HEADROOM`] bytes. `None` if there is none.
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+        let piece = self.pieces.as_ref()?.recv().ok()?;
+        self.next = self.end.min(self.next + PIECE);
+        Some(piece)
+    }
+
+    /// A buffer to be used again.
+    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+        // A reader that has ended does not need it.
+        let _ = self.spare.send(buffer);
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        // A reader that waits with a piece in its hands hears of it so.
+        self.pieces = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn read_on(
+    file: &dyn DiskFile,
+    start: u64,
+    end: u64,
+    pieces: &SyncSender<Vec<u8>>,
+    used: &Receiver<Vec<u8>>,
+) {
+    let mut position = start;
+    while position < end {
+        let len = PIECE.min(end - position) as usize;
+        let mut buffer = used.try_recv().unwrap_or_default();
+        if buffer.len() != HEADROOM + len {
+            // Once, as a rule: it is one of ours the next time.
+            buffer = vec![0; HEADROOM + len];
+        }
+        if file.read_exact_at(&mut buffer[HEADROOM..], position).is_err() || pieces.send(buffer).is_err() {
+            return;
+        }
+        position += len as u64;
+    }
+}
+
+/// How much is read at once.
+pub(super) const PIECE: u64 = 1 << 20;
+/// So much of the piece before can be put in front of one.
+pub(super) const HEADROOM: usize = 64 << 10;
+/// So many pieces wait until somebody takes them; one more is being read.
+const PIECES_WAITING: usize = 1;
