@@ -49,8 +49,16 @@ struct Content {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Write { file: u64, position: u64, bytes: Vec<u8> },
-    SetLen { file: u64, len: u64 },
+    /// Whole sectors.
+    Write {
+        file: u64,
+        position: u64,
+        bytes: Vec<u8>,
+    },
+    SetLen {
+        file: u64,
+        len: u64,
+    },
     Names(Vec<(PathBuf, Option<u64>)>),
 }
 
@@ -162,11 +170,12 @@ impl State {
         Ok(())
     }
 
-    fn apply(&mut self, change: Change) {
-        match &change {
+    fn apply(&mut self, mut change: Change) {
+        match &mut change {
             Change::Write { file, position, bytes } => {
                 if let Some(content) = self.files.get_mut(file) {
                     put(&mut content.bytes, *position, bytes);
+                    (*position, *bytes) = whole_sectors(&content.bytes, *position, bytes.len());
                 }
             }
             Change::SetLen { file, len } => {
@@ -435,6 +444,14 @@ fn put(content: &mut Vec<u8>, position: u64, bytes: &[u8]) {
     content[start..end].copy_from_slice(bytes);
 }
 
+/// The sectors of a file in which these bytes are, as they are in memory. Nothing less is ever on its way to the disk:
+/// it can't get what was written last into a sector without what was there before.
+fn whole_sectors(content: &[u8], position: u64, len: usize) -> (u64, Vec<u8>) {
+    let start = position - position % SECTOR;
+    let end = (position + len as u64).next_multiple_of(SECTOR).min(content.len() as u64);
+    (start, content[start as usize..end as usize].to_vec())
+}
+
 fn rename(names: &mut BTreeMap<PathBuf, u64>, changes: &[(PathBuf, Option<u64>)]) {
     for (path, file) in changes {
         match file {
@@ -452,5 +469,7 @@ fn error(errno: i32) -> io::Error {
 const WATERMARK: &str = "var/Data.fs.synced";
 /// The file before the last pack; the next one takes hold of it before it switches.
 const OLD: &str = "var/Data.fs.old";
+/// What the power either lets reach the disk or not.
+const SECTOR: u64 = 512;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;

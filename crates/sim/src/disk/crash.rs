@@ -1,6 +1,6 @@
 //! What a crash leaves of the changes that no sync had made durable.
 
-use super::{Change, Content, Faults, State, put, rename};
+use super::{Change, Content, Faults, SECTOR, State, put, rename};
 use crate::random::Random;
 use std::collections::BTreeMap;
 
@@ -147,4 +147,44 @@ fn sectors(position: u64, bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
     })
 }
 
-const SECTOR: u64 = 512;
+#[cfg(test)]
+mod tests {
+    use crate::{
+        disk::{Crash, SimDisk},
+        random::Random,
+    };
+    use std::{io::IoSlice, path::Path};
+    use zeolith_disk::{Access, Disk as _, DiskFile};
+
+    fn write(file: &dyn DiskFile, bytes: &[u8]) {
+        file.write_all_at(&mut [IoSlice::new(bytes)], 0).unwrap();
+    }
+
+    /// What is in a file after the power has failed.
+    fn after_power_loss(disk: &SimDisk, path: &Path) -> Vec<u8> {
+        let next = disk.crash(Crash::PowerAnyOrder);
+        let file = next.open(path, Access::WriteOrCreate).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_is_written_again_in_part_comes_with_the_rest_of_its_sector_or_not_at_all() {
+        let path = Path::new("Data.fs");
+        let (mut whole, mut nothing) = (0, 0);
+        for seed in 0..200 {
+            let disk = SimDisk::new(Random::new(seed));
+            let file = disk.open(path, Access::CreateNew).unwrap();
+            disk.sync_directory(Path::new(".")).unwrap();
+            write(&*file, &[7; 400]);
+            // A start writes again what the last process left, and dies as well.
+            write(&*file, &[7; 100]);
+            let left = after_power_loss(&disk, path);
+            whole += u32::from(left == [7; 400]);
+            nothing += u32::from(left.iter().all(|byte| *byte == 0));
+        }
+        assert_eq!(whole + nothing, 200, "{whole} whole, {nothing} not there");
+        assert!(whole > 20 && nothing > 20, "{whole} whole, {nothing} not there");
+    }
+}
