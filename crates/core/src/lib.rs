@@ -9,6 +9,7 @@
 
 mod coordinator;
 mod counters;
+mod iterators;
 mod locks;
 mod outcome;
 mod publication;
@@ -18,6 +19,7 @@ mod undo;
 
 pub use coordinator::{Coordinator, Expired, Grant, Inquiry, Lock, Now};
 pub use counters::Counters;
+pub use iterators::{Iterators, TooMany};
 pub use locks::LockSet;
 pub use outcome::OutcomeSearch;
 pub use publication::{Lagged, Publication, PublicationLog, time_away};

@@ -13,7 +13,6 @@ use crate::{
     connection::Shared,
     ended::Ended,
     host::{Host, Mail},
-    iterators::Iterators,
     jobs::Job,
     listeners::{Rest, Told},
     log,
@@ -32,7 +31,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
 };
-use zeolith_core::{Answer, Caller, CloseReason, Outbox as _, Read, Rules, Session, SessionId, Step};
+use zeolith_core::{
+    Answer, Caller, CloseReason, Iterators, Outbox as _, Read, Rules, Session, SessionId, Step,
+};
 use zeolith_types::{Refusal, Reply, Tid};
 use zeolith_wire::{Encoding, Incoming};
 

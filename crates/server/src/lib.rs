@@ -13,7 +13,6 @@ mod connection;
 mod conversation;
 mod ended;
 mod host;
-mod iterators;
 mod jobs;
 mod limits;
 mod listeners;

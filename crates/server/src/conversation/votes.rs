@@ -3,13 +3,12 @@
 use super::Conversation;
 use crate::{
     ended::Ended,
-    iterators::TooMany,
     jobs::{Done, Job},
     limits::Limit,
     log,
     refusals::refusal,
 };
-use zeolith_core::{Answer, Verdict, VoteRequest};
+use zeolith_core::{Answer, TooMany, Verdict, VoteRequest};
 use zeolith_storage::{ConflictPolicy, Patience, StorageError};
 use zeolith_types::{Refusal, Reply};
 
