@@ -29,6 +29,8 @@ pub enum Invariant {
     OutcomesAreTrue,
     /// No lock outlives its session, so nobody waits for ever.
     NoLockOutlivesItsSession,
+    /// What a client has dropped, or has left with its connection, the server does not keep.
+    NoIteratorOutlivesItsUse,
     /// An assertion of the code itself failed.
     NoPanic,
 }
@@ -50,6 +52,7 @@ impl Invariant {
             Self::NoneIsHalfThere => "none is half there",
             Self::OutcomesAreTrue => "outcomes are true, and stay so",
             Self::NoLockOutlivesItsSession => "no lock outlives its session",
+            Self::NoIteratorOutlivesItsUse => "no iterator outlives its use",
             Self::NoPanic => "no panic",
         }
     }

@@ -5,6 +5,7 @@ mod actor;
 mod cache;
 mod lost;
 mod receive;
+mod scan;
 mod transaction;
 
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
 use bytes::Bytes;
 use cache::Cache;
 use lost::Lost;
+use scan::Scan;
 use std::collections::BTreeMap;
 use transaction::Transaction;
 use zeolith_core::SessionId;
@@ -44,6 +46,11 @@ pub(crate) struct Client {
     transactions: u64,
     /// Across connections, too: what it has not heard the end of.
     lost: Vec<Lost>,
+    /// Walks through the transactions, by numbers of its own.
+    scans: BTreeMap<u64, Scan>,
+    scan_count: u64,
+    /// Iterators that the server keeps and this client has forgotten.
+    forgotten_iterators: usize,
     /// Oids that the server gave and nobody has used.
     new_oids: Vec<Oid>,
     is_reading: bool,
@@ -78,6 +85,9 @@ enum Expected {
     Packed,
     /// What became of the transaction of this number.
     Outcome(i128),
+    /// A step of the walk of this number.
+    Scanned(u64),
+    NoIterator,
 }
 
 impl Client {
@@ -99,6 +109,9 @@ impl Client {
             transaction: Transaction::None,
             transactions: 0,
             lost: Vec::new(),
+            scans: BTreeMap::new(),
+            scan_count: 0,
+            forgotten_iterators: 0,
             new_oids: Vec::new(),
             is_reading: true,
             is_done: false,
@@ -168,6 +181,7 @@ impl Client {
         self.queued.clear();
         self.new_oids.clear();
         self.lose_transaction(context);
+        self.lose_walks();
         (self.is_done, self.has_swept) = (false, false);
     }
 

@@ -66,6 +66,8 @@ pub struct Counts {
     pub outcomes: u64,
     /// Open votes that were given up because their client asked for them.
     pub disowned: u64,
+    /// Walks through the transactions that came to the end.
+    pub scans: u64,
     /// Questions asked by the checks.
     pub checks: u64,
 }
@@ -89,6 +91,7 @@ impl Counts {
             packs: self.packs + other.packs,
             outcomes: self.outcomes + other.outcomes,
             disowned: self.disowned + other.disowned,
+            scans: self.scans + other.scans,
             checks: self.checks + other.checks,
         }
     }

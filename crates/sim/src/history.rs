@@ -36,8 +36,8 @@ pub(crate) struct History {
 }
 
 /// What packs may have dropped: those that were begun, for nobody knows of a crash whether it came before the end.
-#[derive(Debug, Default)]
-struct Dropped {
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Dropped {
     /// Revisions that had been replaced, and deletions, up to here.
     until: Tid,
     /// Objects that could not be reached from the root at the time of a pack, and the latest such time.
@@ -95,7 +95,7 @@ impl History {
         changes
     }
 
-    fn record_of(&self, oid: Oid, tid: Tid) -> Option<Bytes> {
+    pub(crate) fn record_of(&self, oid: Oid, tid: Tid) -> Option<Bytes> {
         self.revisions.get(&oid)?.get(&tid)?.clone()
     }
 
@@ -176,23 +176,28 @@ impl History {
         found
     }
 
-    /// Whether a pack may have dropped what a commit did to an object.
-    fn may_be_dropped(&self, oid: Oid, tid: Tid) -> bool {
+    /// What packs may have dropped by now.
+    pub(crate) const fn dropped(&self) -> &Dropped {
+        &self.dropped
+    }
+
+    /// Whether packs that may have `dropped` this much may have dropped what a commit did to an object.
+    fn may_be_dropped(&self, oid: Oid, tid: Tid, dropped: &Dropped) -> bool {
         let Some(revisions) = self.revisions.get(&oid) else { return false };
-        let is_deletion = revisions.get(&tid).is_some_and(Option::is_none) && tid <= self.dropped.until;
-        is_deletion || self.may_be_gone(oid, tid)
+        let is_deletion = revisions.get(&tid).is_some_and(Option::is_none) && tid <= dropped.until;
+        is_deletion || self.may_be_gone(oid, tid, dropped)
     }
 
-    /// Whether a pack may have dropped a revision.
-    fn may_be_gone(&self, oid: Oid, start: Tid) -> bool {
+    fn may_be_gone(&self, oid: Oid, start: Tid, dropped: &Dropped) -> bool {
         let end = self.revision_after(oid, start).map(|(end, _)| end);
-        end.is_some_and(|end| end <= self.dropped.until) || self.dropped.is_garbage(oid, start)
+        end.is_some_and(|end| end <= dropped.until) || dropped.is_garbage(oid, start)
     }
 
-    /// Whether a commit may have been dropped as a whole.
-    pub(crate) fn may_be_absent(&self, tid: Tid) -> bool {
-        let dropped = |commit: &Commit| commit.changes.keys().all(|oid| self.may_be_dropped(*oid, tid));
-        tid <= self.dropped.until && self.commits.get(&tid).is_none_or(dropped)
+    /// Whether packs that may have `dropped` this much may have dropped a commit as a whole.
+    pub(crate) fn may_be_absent(&self, tid: Tid, dropped: &Dropped) -> bool {
+        let is_all =
+            |commit: &Commit| commit.changes.keys().all(|oid| self.may_be_dropped(*oid, tid, dropped));
+        tid <= dropped.until && self.commits.get(&tid).is_none_or(is_all)
     }
 
     fn revision_after(&self, oid: Oid, start: Tid) -> Option<(Tid, &Option<Bytes>)> {
@@ -208,7 +213,7 @@ impl History {
         let is_absent = matches!(answer, Known::NothingBefore | Known::NoObject);
         is_absent
             && match known {
-                Known::Revision { start, .. } => self.may_be_gone(oid, *start),
+                Known::Revision { start, .. } => self.may_be_gone(oid, *start, &self.dropped),
                 Known::NothingBefore | Known::NoObject => self.is_packed(),
             }
     }
@@ -297,8 +302,8 @@ impl History {
             seen.insert(tid);
             match self.commits.get(&tid) {
                 Some(known) => {
-                    let same =
-                        known.label == commit.label && self.is_rest_of(tid, &known.changes, &commit.changes);
+                    let same = known.label == commit.label
+                        && self.is_rest_of(tid, &known.changes, &commit.changes, &self.dropped);
                     checks.ensure(same, Invariant::ThePastIsImmutable, || {
                         format!("the file says {tid} {commit:?}, the history {known:?}")
                     });
@@ -309,7 +314,10 @@ impl History {
                 return Ok(());
             }
         }
-        let lost = self.commits.iter().find(|(tid, _)| !seen.contains(tid) && !self.may_be_absent(**tid));
+        let lost = self
+            .commits
+            .iter()
+            .find(|(tid, _)| !seen.contains(tid) && !self.may_be_absent(**tid, &self.dropped));
         if let Some((tid, commit)) = lost {
             checks.fail(Invariant::DurableBeforeTold, format!("{tid} {:?} is lost", commit.label));
         }
@@ -332,11 +340,11 @@ impl History {
         Ok(())
     }
 
-    /// Whether these changes of a commit are all, but for what a pack may have dropped.
-    pub(crate) fn is_rest_of(&self, tid: Tid, all: &Changes, rest: &Changes) -> bool {
+    /// Whether these changes of a commit are all, but for what packs may have dropped.
+    pub(crate) fn is_rest_of(&self, tid: Tid, all: &Changes, rest: &Changes, dropped: &Dropped) -> bool {
         let is_so = |(oid, data): (&Oid, &Option<Bytes>)| match rest.get(oid) {
             Some(stored) => stored == data,
-            None => self.may_be_dropped(*oid, tid),
+            None => self.may_be_dropped(*oid, tid, dropped),
         };
         all.iter().all(is_so) && rest.keys().all(|oid| all.contains_key(oid))
     }

@@ -47,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) tokens: bool,
     /// In so many of 1000 decisions while it commits a client deserts its connection.
     pub(crate) deserts: u64,
+    /// The option `iterators-max`, in runs in which clients walk through the transactions.
+    pub(crate) iterators_max: Option<usize>,
 }
 
 impl Plan {
@@ -84,6 +86,7 @@ impl Plan {
             pack_keep_old: random.chance(500),
             tokens: later.chance(500),
             deserts: later.pick(&[0, 20, 100]),
+            iterators_max: later.pick(&[None, None, Some(1), Some(2), Some(5)]),
         }
     }
 

@@ -4,6 +4,7 @@
 //! any two steps that the real server takes in different tasks or threads, other events can happen here.
 
 mod connection;
+mod iterating;
 mod log_writer;
 mod outbox;
 mod pool;
@@ -49,6 +50,8 @@ pub(crate) struct Server {
     questions: BTreeMap<u64, (SessionId, Question)>,
     question_count: u64,
     packs: VecDeque<PackRequest>,
+    /// Held by every iterator that is open.
+    open_iterators: Arc<()>,
     /// What each open vote wants, for the checks.
     votes: BTreeMap<TransactionId, OpenVote>,
     armed: Option<Micros>,
@@ -127,6 +130,7 @@ impl Server {
             questions: BTreeMap::new(),
             question_count: 0,
             packs: VecDeque::new(),
+            open_iterators: Arc::default(),
             votes: BTreeMap::new(),
             armed: None,
             is_poisoned: false,
@@ -349,6 +353,10 @@ impl Server {
             Invariant::NoLockOutlivesItsSession,
             || format!("{waiting} wait, open votes (ticket, session): {left:?}, the whole storage: {lock:?}"),
         );
+        let iterators = Arc::strong_count(&self.open_iterators) - 1;
+        context.checks.ensure(iterators == 0, Invariant::NoIteratorOutlivesItsUse, || {
+            format!("{iterators} iterators are open, and nobody is there")
+        });
     }
 }
 

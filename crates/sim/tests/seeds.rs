@@ -25,6 +25,7 @@ fn fixed_seeds_keep_every_promise() {
     assert!(done.refused > 1_000, "{done:?}");
     assert!(done.outcomes > 1_000, "{done:?}");
     assert!(done.disowned > 100, "{done:?}");
+    assert!(done.scans > 200, "{done:?}");
 }
 
 #[test]

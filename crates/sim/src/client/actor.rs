@@ -81,6 +81,7 @@ impl Client {
 
     fn work(&mut self, context: &mut Context) {
         self.ask(context);
+        self.walk(context);
         match std::mem::replace(&mut self.transaction, Transaction::None) {
             Transaction::Voted(open) => self.decide(open, context),
             Transaction::None if context.calm && !self.has_swept => self.sweep(context),

@@ -81,6 +81,8 @@ impl Client {
             Expected::Aborted => self.aborted(),
             // Whether it was packed the checks know from the server.
             Expected::Packed => {}
+            Expected::Scanned(number) => self.scanned(number, failed, body, context),
+            Expected::NoIterator => Self::no_iterator(failed, body, context),
             Expected::Outcome(id) => self.outcome(id, body, context),
         }
     }

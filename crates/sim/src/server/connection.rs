@@ -16,8 +16,8 @@ use crate::{
 };
 use std::{collections::VecDeque, sync::Arc};
 use zeolith_core::{
-    Answer, Caller, CloseReason, Lagged, Outbox as _, Read, Session, SessionId, Step, Verdict, VoteRequest,
-    load_reply,
+    Answer, Caller, CloseReason, Iterators, Lagged, Outbox as _, Read, Session, SessionId, Step, Verdict,
+    VoteRequest, load_reply,
 };
 use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError};
 use zeolith_types::{Oid, Outcome, Reply, Tid};
@@ -25,8 +25,9 @@ use zeolith_wire::{Encoding, FrameReader, Hello, Incoming, WireError};
 
 /// What the server knows of a connection.
 pub(super) struct Connection {
-    id: SessionId,
+    pub(super) id: SessionId,
     session: Session,
+    pub(super) iterators: Iterators,
     encoding: Option<Encoding>,
     is_registered: bool,
     /// What the socket has and nobody has read.
@@ -44,7 +45,7 @@ pub(super) struct Connection {
     pub(super) answers: VecDeque<Done>,
     slow_loads: usize,
     /// Waits for the pool, and does nothing else.
-    is_busy: bool,
+    pub(super) is_busy: bool,
 }
 
 /// Why a connection ends.
@@ -76,6 +77,7 @@ impl Connection {
         Self {
             id,
             session: Session::new(id, plan.rules()),
+            iterators: Iterators::new(plan.iterators_max.unwrap_or_default()),
             encoding: None,
             is_registered: false,
             socket: Vec::new(),
@@ -394,6 +396,14 @@ impl Server {
         context: &mut Context,
     ) -> Result<(), Ended> {
         let result = match wanted {
+            Read::IteratorStart(..)
+            | Read::IteratorNext(_)
+            | Read::IteratorRecordStart(..)
+            | Read::IteratorRecordNext(_) => return self.iterate(connection, to, wanted, context),
+            Read::IteratorGc(ids) => {
+                connection.iterators.drop_all(&ids);
+                Ok(Reply::None)
+            }
             Read::Changes(after) => match self.changes(after, context) {
                 Changes::Known(changes) => Ok(Reply::Invalidations(changes)),
                 Changes::Walk => {
@@ -469,6 +479,7 @@ impl Server {
         match done {
             Done::Read(to, result) => self.answer(connection, Answer { to, result }),
             Done::Load(load) => self.loaded(connection, load, context),
+            Done::Iterated(iterated) => self.iterated(connection, iterated),
             Done::Voted(transaction, outcome) => {
                 let Verdict { answer, release } = connection.session.voted(transaction, outcome);
                 if let Some(release) = release {
@@ -533,7 +544,7 @@ impl Server {
         Ok(())
     }
 
-    fn answer(&self, connection: &mut Connection, answer: Answer) -> Result<(), Ended> {
+    pub(super) fn answer(&self, connection: &mut Connection, answer: Answer) -> Result<(), Ended> {
         self.answer_as_of(connection, answer, self.storage.last_transaction())
     }
 

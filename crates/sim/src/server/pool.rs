@@ -1,6 +1,10 @@
 //! Work that may wait for the disk: asked now, done some time later, answered some time after that.
 
-use super::{Server, outbox::refusal};
+use super::{
+    Server,
+    iterating::{Iterate, Iterated},
+    outbox::refusal,
+};
 use crate::{context::Context, schedule::Event};
 use bytes::Bytes;
 use std::{
@@ -22,6 +26,7 @@ pub(super) enum Question {
     Read(Caller, Read),
     Vote(VoteRequest, ConflictPolicy),
     PutAside(Caller, Vec<Bytes>),
+    Iterate(Iterate),
     Answered(Done),
 }
 
@@ -31,6 +36,7 @@ pub(super) enum Done {
     Read(Caller, Result<Reply, Refusal>),
     Voted(TransactionId, Result<Voted, Refusal>),
     PutAside(Caller, Result<Vec<RecordData>, Refusal>),
+    Iterated(Iterated),
 }
 
 /// A load that may come late.
@@ -75,6 +81,7 @@ impl Server {
                 Done::Voted(id, voted)
             }
             Question::PutAside(caller, records) => Done::PutAside(caller, Ok(put_aside(&records))),
+            Question::Iterate(iterate) => Done::Iterated(iterate.run(&self.storage, &self.open_iterators)),
             Question::Answered(done) => done,
         };
         self.questions.insert(number, (session, Question::Answered(done)));
