@@ -86,7 +86,7 @@ fn a_disk_that_fails_in_a_thread_ends_the_pack_and_nothing_else() {
         (Operation::Read, 40, EIO),
         (Operation::Read, 130, EIO),
         (Operation::Write, 7, ENOSPC),
-        (Operation::Write, 15, ENOSPC),
+        (Operation::Write, 30, ENOSPC),
         (Operation::Sync, 3, EIO),
     ] {
         folder.faults.fail(operation, spared, u64::MAX, errno);

@@ -85,7 +85,7 @@ fn read_on(
 }
 
 /// How much is read at once.
-pub(super) const PIECE: u64 = 1 << 20;
+pub(super) const PIECE: u64 = 256 << 10;
 /// So much of the piece before can be put in front of one.
 pub(super) const HEADROOM: usize = 64 << 10;
 /// So many pieces wait until somebody takes them; one more is being read.

@@ -106,9 +106,8 @@ impl<'a> Input<'a> {
         Ok(u64::from_be_bytes(bytes))
     }
 
-    /// Whether so many bytes are in the buffer; none always are.
     const fn holds(&self, position: u64, len: u64) -> bool {
-        len == 0 || position >= self.start && position + len <= self.start + self.filled as u64
+        position >= self.start && position + len <= self.start + self.filled as u64
     }
 
     /// `len` bytes at `position`.
@@ -165,7 +164,8 @@ impl<'a> Input<'a> {
                 // A large record: it is read by itself, and one of the next pieces has what follows it.
                 return false;
             }
-            let is_elsewhere = !self.holds(position, before) || position > next + PASSED_OVER_MAX;
+            let is_behind = before > 0 && !self.holds(position, before);
+            let is_elsewhere = is_behind || position > next + PASSED_OVER_MAX;
             if is_elsewhere || !self.take_ahead(before as usize) {
                 self.ahead = None;
             } else if self.holds(position, len) {
@@ -252,6 +252,17 @@ mod tests {
             }
             assert!(was_ahead, "{seed}");
             assert!(input.take_read() >= seen.min(LEN / 2));
+        }
+    }
+
+    #[test]
+    fn nothing_is_found_wherever_the_buffer_is() {
+        let (_folder, file) = numbered();
+        let mut input = Input::new(&file, LEN);
+        for position in (0..LEN).step_by(4096) {
+            // A transaction may have no texts, and they are asked for late.
+            let texts = position.saturating_sub(300_000);
+            assert!(input.bytes(position, 4096).is_ok() && input.bytes(texts, 0).is_ok_and(<[u8]>::is_empty));
         }
     }
 

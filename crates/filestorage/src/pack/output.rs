@@ -111,7 +111,7 @@ pub(super) fn failed(path: &Path, source: io::Error) -> StorageError {
 }
 
 /// How much is written at once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 /// A file that gets no longer is not worth a thread.
 const WRITTEN_HERE: u64 = 4 << 20;
 
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn after_a_write_that_fails_nothing_is_written_and_whoever_asks_hears_of_it() {
-        for (operation, spared) in [(Operation::Write, 10), (Operation::Write, 30), (Operation::Sync, 8)] {
+        for (operation, spared) in [(Operation::Write, 20), (Operation::Write, 60), (Operation::Sync, 8)] {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("f");
             let faults = Faults::default();
