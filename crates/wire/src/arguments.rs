@@ -1,29 +1,45 @@
 //! Reads the arguments of a call one by one, with the leniencies that Python peers rely on.
 
+use crate::msgpack::PackedArguments;
 use bytes::Bytes;
 use zeolith_pickle::encode_extension;
 use zeolith_types::{Oid, Refusal, TOKEN_LEN, Tid, Value};
 
 /// The arguments of one call that have not been read yet. Their count was checked before.
-pub(crate) struct Arguments {
-    values: std::vec::IntoIter<Value>,
+pub(crate) enum Arguments<'a> {
+    /// They have been decoded.
+    Values(std::vec::IntoIter<Value>),
+    /// They still stand in the frame.
+    Packed(PackedArguments<'a>),
 }
 
 /// What one argument turned out to be.
 type Read<T> = Result<T, Refusal>;
 
-impl Arguments {
-    pub(crate) fn new(values: Vec<Value>) -> Self {
-        Self { values: values.into_iter() }
+impl Arguments<'_> {
+    fn next(&mut self) -> Option<Value> {
+        match self {
+            Self::Values(values) => values.next(),
+            Self::Packed(arguments) => arguments.next(),
+        }
     }
 
     /// An argument of any type; one that was left out is `None`.
     pub(crate) fn value(&mut self) -> Value {
-        self.values.next().unwrap_or(Value::None)
+        self.next().unwrap_or(Value::None)
+    }
+
+    /// The next one, if it is what nearly all oids and tids are and stands there as such.
+    fn packed_id(&mut self) -> Option<[u8; 8]> {
+        if let Self::Packed(arguments) = self { arguments.eight_bytes() } else { None }
+    }
+
+    fn id(&mut self, name: &'static str) -> Read<[u8; 8]> {
+        self.packed_id().map_or_else(|| eight_bytes(&self.value(), name), Ok)
     }
 
     pub(crate) fn oid(&mut self) -> Read<Oid> {
-        eight_bytes(&self.value(), "oid").map(Oid::from_bytes)
+        self.id("oid").map(Oid::from_bytes)
     }
 
     /// An oid that is looked up before anything else is asked of it: `None` is one that nobody has.
@@ -35,12 +51,15 @@ impl Arguments {
     }
 
     pub(crate) fn tid(&mut self, name: &'static str) -> Read<Tid> {
-        eight_bytes(&self.value(), name).map(Tid::from_bytes)
+        self.id(name).map(Tid::from_bytes)
     }
 
     /// The serial of a revision that was read. `None` means that there is none, and eight ASCII characters
     /// are taken for their bytes: Python's storages do not look at the serial of a new object.
     pub(crate) fn serial(&mut self) -> Read<Tid> {
+        if let Some(serial) = self.packed_id() {
+            return Ok(serial.into());
+        }
         match self.value() {
             Value::None => Ok(Tid::ZERO),
             Value::Str(text) if text.is_ascii() => {
@@ -94,7 +113,7 @@ impl Arguments {
 
     /// An integer, or `default` if it was left out.
     pub(crate) fn int_or(&mut self, name: &'static str, default: i128) -> Read<i128> {
-        self.values.next().map_or(Ok(default), |value| int(&value, name))
+        self.next().map_or(Ok(default), |value| int(&value, name))
     }
 
     /// An index; numbers beyond 64 bits mean the same as the largest of them.
@@ -117,7 +136,7 @@ impl Arguments {
 
     /// Anything, as Python's `bool` sees it; `default` if it was left out.
     pub(crate) fn truth_or(&mut self, default: bool) -> bool {
-        self.values.next().map_or(default, |value| is_true(&value))
+        self.next().map_or(default, |value| is_true(&value))
     }
 
     /// The extension of a transaction: a dict, a dict pickled already, or nothing.
@@ -143,7 +162,7 @@ impl Arguments {
 
     /// The status of a transaction: one ASCII character; a blank if it was left out.
     pub(crate) fn status(&mut self) -> Read<u8> {
-        let status = match self.values.next() {
+        let status = match self.next() {
             None => return Ok(b' '),
             Some(Value::Str(status)) => status.into(),
             Some(Value::Bytes(status)) => status,

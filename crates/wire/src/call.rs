@@ -1,6 +1,6 @@
 //! The methods of the protocol: how a call of one becomes a request.
 
-use crate::{arguments::Arguments, methods::METHODS};
+use crate::{arguments::Arguments, methods::METHODS, msgpack::PackedArguments};
 use zeolith_types::{Refusal, Request, Value};
 
 /// A method as clients call it.
@@ -22,7 +22,17 @@ impl Method {
     /// The request that a call with these arguments is.
     pub(crate) fn request(&self, values: Vec<Value>) -> Result<Request, Refusal> {
         self.check_count(values.len())?;
-        (self.read)(&mut Arguments::new(values))
+        (self.read)(&mut Arguments::Values(values.into_iter()))
+    }
+
+    /// The same from arguments that still stand in the frame; `None` if something is wrong with them.
+    pub(crate) fn packed_request(&self, packed: PackedArguments) -> Option<Request> {
+        if !(self.required..=self.parameters.len()).contains(&packed.left()) {
+            return None;
+        }
+        let mut arguments = Arguments::Packed(packed);
+        let request = (self.read)(&mut arguments).ok()?;
+        matches!(arguments, Arguments::Packed(packed) if packed.are_over()).then_some(request)
     }
 
     /// Says what Python says of a wrong count.

@@ -10,38 +10,81 @@ use zeolith_types::Value;
 ///
 /// # Errors
 /// Whatever Python's `unpackb(raw=False)` refuses too, extension types, and anything past a limit.
-pub(crate) fn decode(frame: &Bytes, limits: Limits) -> Result<Value, WireError> {
+pub(crate) fn decode(frame: &Bytes, mut limits: Limits) -> Result<Value, WireError> {
     let mut input = Input { frame, at: 0 };
-    let mut open: Vec<Container> = Vec::new();
-    let mut values_left = limits.values_max;
-    loop {
-        let mut value = match input.item()? {
-            Item::Value(value) => value,
-            Item::Container(container) => {
-                values_left = values_left.checked_sub(container.left).ok_or_else(too_many)?;
-                if open.len() >= limits.depth_max {
-                    return Err(undecodable("too many levels of nesting"));
-                }
-                if container.left > 0 {
-                    open.push(container);
-                    continue;
-                }
-                container.into_value()?
-            }
-        };
-        // Each value that is complete may complete the container it stands in, and so on outwards.
-        loop {
-            let Some(container) = open.last_mut() else {
-                return if input.at == frame.len() { Ok(value) } else { Err(undecodable("extra bytes")) };
-            };
-            container.items.push(value);
-            container.left -= 1;
-            if container.left > 0 {
-                break;
-            }
-            let Some(full) = open.pop() else { break };
-            value = full.into_value()?;
+    let value = input.value(&mut limits)?;
+    input.end().map(|()| value)
+}
+
+/// A message whose name is a text and whose arguments are an array, as nearly all are. The arguments are read one by
+/// one, without a value for the whole and for what is known to be bytes.
+pub(crate) struct Message<'a> {
+    pub(crate) id: Value,
+    pub(crate) flag: Value,
+    pub(crate) name: &'a str,
+    pub(crate) arguments: PackedArguments<'a>,
+}
+
+impl<'a> Message<'a> {
+    /// The message in a frame; `None` if it is something else or broken, which only [`decode`] can tell.
+    pub(crate) fn begin(frame: &'a Bytes, mut limits: Limits) -> Option<Self> {
+        let mut input = Input { frame, at: 0 };
+        if input.array() != Ok([MESSAGE]) {
+            return None;
         }
+        limits.depth_max = limits.depth_max.checked_sub(2)?;
+        limits.values_max = limits.values_max.checked_sub(MESSAGE_PARTS)?;
+        let (id, flag) = (input.value(&mut limits).ok()?, input.value(&mut limits).ok()?);
+        let name = input.short_text()?;
+        let Ok([first @ 0x90..=0x9f]) = input.array() else { return None };
+        let left = usize::from(first - marker::FIXARRAY);
+        limits.values_max = limits.values_max.checked_sub(left)?;
+        let arguments = PackedArguments { input, limits, left, is_broken: false };
+        Some(Self { id, flag, name, arguments })
+    }
+}
+
+/// The arguments of a call that have not been read yet.
+pub(crate) struct PackedArguments<'a> {
+    input: Input<'a>,
+    limits: Limits,
+    left: usize,
+    is_broken: bool,
+}
+
+impl PackedArguments<'_> {
+    /// How many are left.
+    pub(crate) const fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Whether all have been read, and nothing was wrong.
+    pub(crate) fn are_over(&self) -> bool {
+        self.left == 0 && !self.is_broken && self.input.end().is_ok()
+    }
+
+    /// The next one, if it is a string of eight bytes.
+    pub(crate) fn eight_bytes(&mut self) -> Option<[u8; 8]> {
+        let (head, rest) = self.input.frame.get(self.input.at..)?.split_first_chunk()?;
+        if self.left == 0 || *head != [marker::BIN8, 8] {
+            return None;
+        }
+        let bytes = *rest.first_chunk()?;
+        self.input.at += head.len() + bytes.len();
+        self.left -= 1;
+        Some(bytes)
+    }
+}
+
+impl Iterator for PackedArguments<'_> {
+    type Item = Value;
+
+    /// What can't be decoded is `None`, and then not all is well.
+    fn next(&mut self) -> Option<Value> {
+        self.left = self.left.checked_sub(1)?;
+        let value = self.input.value(&mut self.limits);
+        self.is_broken |= value.is_err();
+        value.ok()
     }
 }
 
@@ -81,7 +124,53 @@ struct Input<'a> {
     at: usize,
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
+    /// The next value with all that it holds; `limits` keeps count of what is left.
+    fn value(&mut self, limits: &mut Limits) -> Result<Value, WireError> {
+        let mut open: Vec<Container> = Vec::new();
+        loop {
+            let mut value = match self.item()? {
+                Item::Value(value) => value,
+                Item::Container(container) => {
+                    let left = limits.values_max.checked_sub(container.left);
+                    limits.values_max = left.ok_or_else(too_many)?;
+                    if open.len() >= limits.depth_max {
+                        return Err(undecodable("too many levels of nesting"));
+                    }
+                    if container.left > 0 {
+                        open.push(container);
+                        continue;
+                    }
+                    container.into_value()?
+                }
+            };
+            // Each value that is complete may complete the container it stands in, and so on outwards.
+            loop {
+                let Some(container) = open.last_mut() else { return Ok(value) };
+                container.items.push(value);
+                container.left -= 1;
+                if container.left > 0 {
+                    break;
+                }
+                let Some(full) = open.pop() else { break };
+                value = full.into_value()?;
+            }
+        }
+    }
+
+    fn end(&self) -> Result<(), WireError> {
+        if self.at == self.frame.len() { Ok(()) } else { Err(undecodable("extra bytes")) }
+    }
+
+    /// The next value, if it is a text of less than 32 bytes.
+    fn short_text(&mut self) -> Option<&'a str> {
+        let (first @ 0xa0..=0xbf, rest) = self.frame.get(self.at..)?.split_first()? else { return None };
+        let len = usize::from(first - marker::FIXSTR);
+        let text = std::str::from_utf8(rest.get(..len)?).ok()?;
+        self.at += 1 + len;
+        Some(text)
+    }
+
     fn item(&mut self) -> Result<Item, WireError> {
         let [first] = self.array()?;
         Ok(Item::Value(match first {
@@ -212,5 +301,8 @@ fn too_many() -> WireError {
     undecodable("too many values")
 }
 
+/// How a message begins: an array of four.
+const MESSAGE: u8 = marker::FIXARRAY + MESSAGE_PARTS as u8;
+const MESSAGE_PARTS: usize = 4;
 /// How many items a container gets room for before they are there.
 const RESERVED_MAX: usize = 64;

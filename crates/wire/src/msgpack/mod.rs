@@ -5,7 +5,7 @@
 mod decode;
 mod encode;
 
-pub(crate) use decode::decode;
+pub(crate) use decode::{Message, PackedArguments, decode};
 pub(crate) use encode::Writer;
 
 /// The first byte of a value: <https://github.com/msgpack/msgpack/blob/master/spec.md>.
