@@ -22,7 +22,7 @@ use std::{
 };
 use zeolith_storage::{
     BlobReader, BlobUpload, Blobs, Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress,
-    Patience, Result, Storage, StorageError, TransactionId, TransactionIterator, UploadedBlob, Voted,
+    Patience, Result, Sizes, Storage, StorageError, TransactionId, TransactionIterator, UploadedBlob, Voted,
     WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
@@ -141,6 +141,10 @@ impl Storage for BlobStorage {
             info.interfaces = vec![BLOB_STORAGE, ("zope.interface", "Interface")];
         }
         info
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.inner.sizes()
     }
 
     fn is_read_only(&self) -> bool {

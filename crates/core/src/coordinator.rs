@@ -5,7 +5,7 @@
 
 use crate::{SessionId, locks::LockSet, locks::LockTable};
 use bytes::Bytes;
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 use zeolith_storage::TransactionId;
 use zeolith_types::{ServerStatus, Tid, Timestamp};
 
@@ -22,7 +22,7 @@ pub struct Now {
 #[derive(Debug)]
 pub struct Coordinator {
     locks: LockTable,
-    votes: HashMap<TransactionId, OpenVote>,
+    votes: BTreeMap<TransactionId, OpenVote>,
     next_transaction: u64,
     sessions: u64,
     waiting: u64,
@@ -100,7 +100,7 @@ impl Coordinator {
     pub fn new(timeout: Option<Duration>) -> Self {
         Self {
             locks: LockTable::default(),
-            votes: HashMap::new(),
+            votes: BTreeMap::new(),
             next_transaction: 0,
             sessions: 0,
             waiting: 0,
@@ -208,10 +208,7 @@ impl Coordinator {
             vote.state = VoteState::Finishing { since: now };
             Expired { session: vote.session, timeout }
         });
-        let mut expired: Vec<Expired> = expired.collect();
-        // The map has an order of its own each time; what follows from the same events must not (invariant 2).
-        expired.sort_unstable_by_key(|expired| expired.session);
-        expired
+        expired.collect()
     }
 
     /// When [`Self::expire`] has something to do, if it ever will.

@@ -113,8 +113,26 @@ impl PublicationLog {
         if after < self.complete_after && after < through {
             return Err(Lagged);
         }
-        let start = self.entries.partition_point(|entry| entry.tid <= after);
-        Ok(self.entries.range(start..).take_while(move |entry| entry.tid <= through))
+        Ok(self.entries.range(self.first_after(after)..).take_while(move |entry| entry.tid <= through))
+    }
+
+    /// Where the first transaction after `after` is. Nearly always that is at the end or close to it, so the search
+    /// goes back from there in growing steps, and leaves alone what nobody has looked at for long.
+    fn first_after(&self, after: Tid) -> usize {
+        let is_after = |place: usize| self.entries.get(place).is_some_and(|entry| entry.tid > after);
+        let (mut start, mut end, mut step) = (self.entries.len(), self.entries.len(), 1);
+        while start > 0 && start == end {
+            start = end.saturating_sub(step);
+            if is_after(start) {
+                (end, step) = (start, step * 2);
+            }
+        }
+        // All from `end` on are after it, and what is before `start` is not.
+        while start < end {
+            let middle = start.midpoint(end);
+            if is_after(middle) { end = middle } else { start = middle + 1 }
+        }
+        end
     }
 
     /// The first transaction after `after`, up to and including `through`, that changed `oid`.
@@ -134,7 +152,7 @@ impl PublicationLog {
     /// left out, or the client would believe itself further than the loads that it is answered next.
     #[must_use]
     pub fn changes_since(&self, after: Tid, through: Tid) -> Option<(Tid, Vec<Oid>)> {
-        let end = self.entries.partition_point(|entry| entry.tid <= through);
+        let end = self.first_after(through);
         let visible = self.entries.range(end.saturating_sub(self.queue_size)..end);
         if visible.clone().next()?.tid > after {
             return None;
@@ -181,6 +199,18 @@ mod tests {
         let tids: Vec<_> =
             log.between(Tid::new(2), Tid::new(4)).unwrap().map(|entry| entry.tid.get()).collect();
         assert_eq!(tids, [3, 4]);
+    }
+
+    #[test]
+    fn wherever_a_session_is_the_search_finds_what_comes_next() {
+        for len in 0..20 {
+            let log = log(100, 1..=len);
+            for after in 0..=len + 1 {
+                let found: Vec<_> =
+                    log.between(Tid::new(after), Tid::MAX).unwrap().map(|entry| entry.tid.get()).collect();
+                assert_eq!(found, (after + 1..=len).collect::<Vec<_>>());
+            }
+        }
     }
 
     #[test]

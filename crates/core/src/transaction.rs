@@ -116,7 +116,7 @@ impl Transaction {
         if self.doom.is_some() {
             return Pushed::Kept;
         }
-        let len = record(&write).map_or(0, RecordData::len);
+        let len = write.record().map_or(0, RecordData::len);
         self.size += len;
         self.in_memory += len;
         if let Write::StoreBlob { blob, .. } = &write {
@@ -152,7 +152,7 @@ impl Transaction {
     }
 
     fn records_in_memory(&self) -> Vec<Bytes> {
-        let records = self.writes.writes[self.first_in_memory..].iter().filter_map(record);
+        let records = self.writes.writes[self.first_in_memory..].iter().filter_map(Write::record);
         let in_memory = |data: &RecordData| match data {
             RecordData::Memory(bytes) => Some(bytes.clone()),
             RecordData::Spooled(_) => None,
@@ -210,19 +210,6 @@ impl Transaction {
             Phase::Voted { transaction, .. } => Some(Abandoned { transaction, voted: true }),
             Phase::Collecting | Phase::Voting { .. } | Phase::Finishing { .. } => None,
         }
-    }
-}
-
-/// The record that a write brings along.
-const fn record(write: &Write) -> Option<&RecordData> {
-    match write {
-        Write::Store { data, .. }
-        | Write::StoreBlob { data, .. }
-        | Write::Restore { data: Some(data), .. } => Some(data),
-        Write::Restore { data: None, .. }
-        | Write::Delete { .. }
-        | Write::Check { .. }
-        | Write::Undo { .. } => None,
     }
 }
 
@@ -284,7 +271,7 @@ mod tests {
         let record = Bytes::from_static(b"record");
         assert_eq!(pushed, Pushed::MemoryFull(vec![record.clone(), record, vec![b'x'; 95].into()]));
         transaction.put_aside(["a", "b", "c"].map(RecordData::from).to_vec());
-        let kept: Vec<_> = transaction.writes.writes.iter().filter_map(super::record).cloned().collect();
+        let kept: Vec<_> = transaction.writes.writes.iter().filter_map(Write::record).cloned().collect();
         assert_eq!(kept, ["a", "b", "c"].map(RecordData::from));
         assert_eq!(transaction.push(large(4), &RULES), Pushed::Kept);
         let Pushed::MemoryFull(again) = transaction.push(store(5, 1), &RULES) else {

@@ -116,7 +116,7 @@ impl FileStorage {
                 ledger.reserve_again(&file);
             }
         }
-        self.ledger_changed.notify_all();
+        self.tell_pack();
         let mut placed = batch.iter();
         for result in results.iter_mut().filter(|result| matches!(result, Ok(Tid::ZERO))) {
             let tid = placed.next().map_or(Tid::ZERO, |placed| placed.tid);

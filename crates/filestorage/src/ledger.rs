@@ -4,7 +4,7 @@
 //! where the file system can do that.
 
 use crate::{file::DataFile, index::Index, prepare::Prepared};
-use std::{collections::HashMap, io};
+use std::{collections::BTreeMap, io};
 use zeolith_disk::Allocation;
 use zeolith_storage::{Patience, Result, StorageError, TransactionId};
 
@@ -14,7 +14,7 @@ pub(crate) struct Ledger {
     pub(crate) end: u64,
     /// How often the file has been replaced by a packed one.
     pub(crate) generation: u64,
-    voted: HashMap<TransactionId, Prepared>,
+    voted: BTreeMap<TransactionId, Prepared>,
     /// Bytes of all voted transactions, those that are being written included.
     pub(crate) voted_len: u64,
     reservation: Reservation,
@@ -32,7 +32,7 @@ enum Reservation {
 impl Ledger {
     pub(crate) fn new(end: u64) -> Self {
         let reservation = Reservation::UpTo(end);
-        Self { end, generation: 0, voted: HashMap::new(), voted_len: 0, reservation, poison: None }
+        Self { end, generation: 0, voted: BTreeMap::new(), voted_len: 0, reservation, poison: None }
     }
 
     /// Takes a transaction in, with space for it.

@@ -9,7 +9,7 @@ use crate::format::{
 };
 use bytes::Bytes;
 use std::{collections::HashSet, io};
-use zeolith_storage::{RecordData, Result, Spooled, StorageError, WriteSet};
+use zeolith_storage::{RecordData, Result, Spooled, StorageError, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
 /// A voted transaction as bytes.
@@ -65,8 +65,10 @@ impl Prepared {
             description_len: text_len(&writes.description, "description too long")?,
             extension_len: text_len(&writes.extension, "too much extension data")?,
         };
-        let small: usize = writes.writes.len() * (RECORD_HEADER_LEN + 64);
-        let mut buffer = Vec::with_capacity(header.header_len() as usize + small.min(BUFFER_GUESS_MAX));
+        let small = |write: &Write| write.record().map_or(0, RecordData::len).min(LARGE as u64) as usize;
+        let records: usize = writes.writes.iter().map(|write| RECORD_HEADER_LEN + small(write)).sum();
+        let len = header.header_len() as usize + records + NUMBER_LEN;
+        let mut buffer = Vec::with_capacity(len.min(BUFFER_GUESS_MAX));
         buffer.extend_from_slice(&header.encode());
         buffer.extend_from_slice(&writes.user);
         buffer.extend_from_slice(&writes.description);
@@ -186,6 +188,9 @@ impl Prepared {
 
     /// The objects written, each once.
     pub(crate) fn changed(&self) -> Vec<Oid> {
+        if let [only] = self.records.as_slice() {
+            return vec![only.oid];
+        }
         let mut seen = HashSet::with_capacity(self.records.len());
         self.records.iter().map(|record| record.oid).filter(|oid| seen.insert(*oid)).collect()
     }

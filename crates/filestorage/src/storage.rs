@@ -21,7 +21,7 @@ use std::{
 };
 use zeolith_disk::Disk;
 use zeolith_storage::{
-    Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress, Patience, Result, Storage,
+    Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress, Patience, Result, Sizes, Storage,
     StorageError, TransactionId, TransactionIterator, Voted, WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
@@ -119,6 +119,13 @@ impl FileStorage {
         }
     }
 
+    /// The ledger has changed, which nobody but a pack ever waits for.
+    pub(crate) fn tell_pack(&self) {
+        if self.packing.load(Ordering::Acquire) {
+            self.ledger_changed.notify_all();
+        }
+    }
+
     /// Saves the index if the file has grown by `growth` since the last time.
     pub(crate) fn save_index_after(&self, growth: u64) -> Result<()> {
         if self.options.read_only {
@@ -159,6 +166,11 @@ impl Storage for FileStorage {
             supports_record_iternext: true,
             interfaces: INTERFACES.to_vec(),
         }
+    }
+
+    fn sizes(&self) -> Sizes {
+        let state = self.state.load();
+        Sizes { length: state.index.count(), size: state.end }
     }
 
     fn is_read_only(&self) -> bool {
@@ -243,7 +255,7 @@ impl Storage for FileStorage {
 
     fn abort(&self, id: TransactionId) {
         guard(&self.ledger).abort(id);
-        self.ledger_changed.notify_all();
+        self.tell_pack();
     }
 
     fn pack(

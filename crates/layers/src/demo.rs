@@ -20,7 +20,7 @@ use std::{
 };
 use zeolith_storage::{
     Blobs, Changes, ConflictPolicy, Load, PackEstimate, PackOutcome, PackProgress, Patience, Resolver,
-    Result, Storage, StorageError, TransactionId, TransactionIterator, Voted, WriteSet,
+    Result, Sizes, Storage, StorageError, TransactionId, TransactionIterator, Voted, WriteSet,
 };
 use zeolith_types::{CurrentRecord, HistoryEntry, Oid, StorageInfo, Tid, Timestamp, UndoEntry};
 
@@ -87,6 +87,10 @@ impl Storage for DemoStorage {
         interfaces.extend(INTERFACES);
         let name = self.name.clone();
         StorageInfo { length, size, name, supports_undo, supports_record_iternext: false, interfaces }
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.changes.sizes()
     }
 
     fn is_read_only(&self) -> bool {

@@ -3,7 +3,8 @@
 use crate::host::Host;
 use std::sync::Arc;
 use zeolith_core::{Outbox, Publication};
-use zeolith_types::{MessageId, Notice, Refusal, Reply, StorageInfo};
+use zeolith_storage::Sizes;
+use zeolith_types::{MessageId, Notice, Refusal, Reply};
 use zeolith_wire::Encoding;
 
 /// Encodes what the core says into the output buffer.
@@ -21,7 +22,7 @@ impl Outbox for Output<'_> {
 
     fn info(&mut self) {
         if let Some(host) = self.host {
-            let StorageInfo { length, size, .. } = host.storage.info();
+            let Sizes { length, size } = host.storage.sizes();
             zeolith_wire::encode_notice(self.encoding, &Notice::Info { length, size }, self.out);
         }
     }

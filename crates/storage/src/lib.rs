@@ -70,6 +70,15 @@ pub enum Found {
     NoObject,
 }
 
+/// How much a storage holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Objects.
+    pub length: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
 /// What changed after some transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
@@ -87,6 +96,12 @@ pub struct Changes {
 pub trait Storage: Send + Sync {
     /// Name, sizes and abilities, as `get_info` tells them.
     fn info(&self) -> StorageInfo;
+
+    /// The part of [`Self::info`] that changes, which whoever commits is told each time.
+    fn sizes(&self) -> Sizes {
+        let StorageInfo { length, size, .. } = self.info();
+        Sizes { length, size }
+    }
 
     /// Whether it refuses every transaction.
     fn is_read_only(&self) -> bool;

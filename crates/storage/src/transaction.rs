@@ -94,6 +94,20 @@ impl Write {
             Self::Undo { .. } => None,
         }
     }
+
+    /// The record that it brings along.
+    #[must_use]
+    pub const fn record(&self) -> Option<&RecordData> {
+        match self {
+            Self::Store { data, .. }
+            | Self::StoreBlob { data, .. }
+            | Self::Restore { data: Some(data), .. } => Some(data),
+            Self::Restore { data: None, .. }
+            | Self::Delete { .. }
+            | Self::Check { .. }
+            | Self::Undo { .. } => None,
+        }
+    }
 }
 
 /// What becomes of a conflict that the storage can't resolve.

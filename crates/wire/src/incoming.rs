@@ -171,7 +171,8 @@ mod tests {
         let eight = Value::Bytes(Bytes::from_static(b"objectid"));
         let (nothing, data) = (Value::Bytes(Bytes::new()), Value::Bytes(Bytes::from_static(b"data")));
         let id = || Value::Int(5);
-        let begin = [id(), nothing.clone(), nothing, Value::Dict(Vec::new()), Value::None, Value::Str(" ".into())];
+        let begin =
+            [id(), nothing.clone(), nothing, Value::Dict(Vec::new()), Value::None, Value::Str(" ".into())];
         for (name, arguments) in [
             ("tpc_begin", begin.to_vec()),
             ("storea", vec![eight.clone(), eight, data, id()]),

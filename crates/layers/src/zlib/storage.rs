@@ -8,8 +8,8 @@ use std::{
 };
 use zeolith_storage::{
     Blobs, Changes, ConflictPolicy, Found, Load, PackEstimate, PackOutcome, PackProgress, Patience,
-    RecordData, RecordIterator, Result, Storage, StorageError, TransactionId, TransactionIterator, Voted,
-    Write, WriteSet,
+    RecordData, RecordIterator, Result, Sizes, Storage, StorageError, TransactionId, TransactionIterator,
+    Voted, Write, WriteSet,
 };
 use zeolith_types::{
     CurrentRecord, HistoryEntry, Oid, RecordInfo, StorageInfo, Tid, Timestamp, TransactionInfo, UndoEntry,
@@ -108,6 +108,10 @@ impl Storage for ZlibStorage {
             info.interfaces.insert(info.interfaces.len().saturating_sub(1), wrapper);
         }
         StorageInfo { supports_record_iternext: true, ..info }
+    }
+
+    fn sizes(&self) -> Sizes {
+        self.base.sizes()
     }
 
     fn is_read_only(&self) -> bool {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use zeolith_core::{Outbox, Publication};
 use zeolith_filestorage::FileStorage;
-use zeolith_storage::{Storage, StorageError};
-use zeolith_types::{MessageId, Notice, Refusal, Reply, StorageInfo};
+use zeolith_storage::{Sizes, Storage, StorageError};
+use zeolith_types::{MessageId, Notice, Refusal, Reply};
 use zeolith_wire::Encoding;
 
 pub(super) struct Output<'a> {
@@ -20,7 +20,7 @@ impl Outbox for Output<'_> {
     }
 
     fn info(&mut self) {
-        let StorageInfo { length, size, .. } = self.storage.info();
+        let Sizes { length, size } = self.storage.sizes();
         zeolith_wire::encode_notice(self.encoding, &Notice::Info { length, size }, self.out);
     }
 
