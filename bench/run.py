@@ -44,8 +44,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--duration", type=float, default=2.0, help="seconds of each timed sample")
     parser.add_argument("--only", help="only workloads whose names contain one of these, with commas between")
-    parser.add_argument("--priority", choices=PRIORITIES, default="nice",
-                        help="how servers and load generator alike run, so that other work disturbs less")
+    parser.add_argument("--priority", choices=PRIORITIES, default="none",
+                        help="how servers and load generator alike run; another than none if other work disturbs")
     parser.add_argument("--quiet-wait", type=float, default=2.0, help="seconds to wait at most for a quiet machine")
     parser.add_argument("--max-minutes", type=float, default=10.0, help="begin nothing more after so long")
     parser.add_argument("--work", help="a folder on the disk to measure; a temporary one if left out")

@@ -4,7 +4,7 @@
 //! inside the power fails on a simulated disk only, so they wait for no real one.
 
 #[cfg(test)]
-use crate::power_loss_tests::{Change, all_below, note};
+use crate::power_loss_tests::{Change, note};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
@@ -86,18 +86,6 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
 /// Removes a directory, which must be empty.
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)?;
-    #[cfg(test)]
-    note(Change::Remove(path.into()));
-    Ok(())
-}
-
-/// Removes a directory with all that is in it.
-pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
-    #[cfg(test)]
-    let below = all_below(path);
-    fs::remove_dir_all(path)?;
-    #[cfg(test)]
-    below.into_iter().for_each(|gone| note(Change::Remove(gone)));
     #[cfg(test)]
     note(Change::Remove(path.into()));
     Ok(())

@@ -17,6 +17,7 @@ mod pack;
 #[cfg(test)]
 mod power_loss_tests;
 mod recover;
+mod remove;
 mod storage;
 mod temporary;
 mod walk;

@@ -8,6 +8,7 @@ use crate::{
     directory::{BlobDirectory, MARKER, io_at, parent, sync_directory},
     files,
     pack::PENDING,
+    remove::Remover,
 };
 use std::{
     ffi::OsString,
@@ -65,7 +66,7 @@ impl OldBlobs {
 
     /// Removes it with all that is in it.
     pub(crate) fn remove(&self) -> Result<()> {
-        match files::remove_all(&self.path) {
+        match Remover::default().tree(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(io_at("removing", &self.path)(error))
             }

@@ -9,6 +9,7 @@ use crate::{
     files,
     layout::blob_name,
     old::OldBlobs,
+    remove::Remover,
     storage::{BlobStorage, Manner},
     walk::{Objects, revisions},
 };
@@ -106,9 +107,9 @@ impl Sweep<'_> {
     /// Removes or moves all that the storage does not have any more.
     fn run(&self, report: &mut Report<'_>) -> Result<()> {
         let mut objects = Objects::of(self.directory)?;
-        let mut done = 0_u64;
+        let (mut done, mut remover) = (0_u64, Remover::default());
         while let Some((oid, place)) = objects.next()? {
-            self.object(oid, &place)?;
+            self.object(oid, &place, &mut remover)?;
             done += 1;
             tell(done, report)?;
         }
@@ -139,7 +140,7 @@ impl Sweep<'_> {
         Ok(tids)
     }
 
-    fn object(&self, oid: Oid, place: &Path) -> Result<()> {
+    fn object(&self, oid: Oid, place: &Path, remover: &mut Remover) -> Result<()> {
         let mut is_changed = false;
         for tid in self.judged(place)? {
             let path = place.join(blob_name(tid));
@@ -147,7 +148,7 @@ impl Sweep<'_> {
                 (true, None) => {}
                 (true, Some(old)) => old.share(self.directory, &path)?,
                 (false, None) => {
-                    files::remove(&path).map_err(io_at("removing", &path))?;
+                    remover.file(&path).map_err(io_at("removing", &path))?;
                     is_changed = true;
                 }
                 (false, Some(old)) => {

@@ -7,7 +7,7 @@ mod disk;
 
 use crate::{BlobStorage, Layout, Manner, Options};
 use bytes::Bytes;
-use disk::{SimulatedDisk, count, take};
+use disk::{SimulatedDisk, count};
 use std::{
     collections::BTreeMap, fs, ops::ControlFlow, os::unix::fs::MetadataExt as _, path::Path, sync::Arc,
     time::Duration,
@@ -18,7 +18,7 @@ use zeolith_storage::{
 };
 use zeolith_types::{Oid, Tid, Timestamp};
 
-pub(crate) use disk::{Change, all_below, note};
+pub(crate) use disk::{Change, note, take};
 
 /// What the records' storage has done, which is durable at once.
 #[derive(Clone, Copy, Debug)]

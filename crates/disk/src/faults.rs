@@ -2,7 +2,7 @@
 //!
 //! Passes everything else on to the disk behind it.
 
-use crate::{Access, Allocation, Disk, DiskFile, Lock};
+use crate::{Access, Allocation, Disk, DiskFile, Lock, Onlookers};
 use std::{
     io::{self, IoSlice},
     path::Path,
@@ -28,7 +28,14 @@ pub enum Operation {
 
 /// The switchboard of a [`FaultyDisk`]: clones steer the same disk.
 #[derive(Clone, Debug, Default)]
-pub struct Faults(Arc<Mutex<Vec<Fault>>>);
+pub struct Faults(Arc<Mutex<Switchboard>>);
+
+#[derive(Debug, Default)]
+struct Switchboard {
+    faults: Vec<Fault>,
+    /// What was asked for, whether it failed or not.
+    asked: Vec<Operation>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Fault {
@@ -43,16 +50,24 @@ struct Fault {
 impl Faults {
     /// After `spared` more operations of this kind, `failing` of them fail with `errno`.
     pub fn fail(&self, operation: Operation, spared: u64, failing: u64, errno: i32) {
-        self.lock().push(Fault { operation, spared, failing, errno });
+        self.lock().faults.push(Fault { operation, spared, failing, errno });
     }
 
     /// Everything works again.
     pub fn heal(&self) {
-        self.lock().clear();
+        self.lock().faults.clear();
+    }
+
+    /// How often this was asked for, failures included.
+    #[must_use]
+    pub fn count(&self, operation: Operation) -> usize {
+        self.lock().asked.iter().filter(|asked| **asked == operation).count()
     }
 
     fn check(&self, operation: Operation) -> io::Result<()> {
-        let mut faults = self.lock();
+        let mut switchboard = self.lock();
+        switchboard.asked.push(operation);
+        let faults = &mut switchboard.faults;
         let Some(fault) = faults.iter_mut().find(|fault| fault.operation == operation && fault.failing > 0)
         else {
             return Ok(());
@@ -65,7 +80,7 @@ impl Faults {
         Err(io::Error::from_raw_os_error(fault.errno))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Switchboard> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -172,6 +187,10 @@ impl DiskFile for FaultyFile {
 
     fn number(&self) -> io::Result<u64> {
         self.file.number()
+    }
+
+    fn onlookers(&self) -> io::Result<Onlookers> {
+        self.file.onlookers()
     }
 
     fn allocate(&self, position: u64, len: u64) -> io::Result<Allocation> {

@@ -7,6 +7,8 @@
 
 #[cfg(feature = "faults")]
 pub mod faults;
+mod give_back;
+mod lease;
 #[cfg(feature = "memory")]
 pub mod memory;
 mod real;
@@ -88,6 +90,11 @@ pub trait DiskFile: Send + Sync {
     /// on the disk has at the same time (the number of its inode).
     fn number(&self) -> io::Result<u64>;
 
+    /// Who else can see what is in the file. A disk that can't tell says so.
+    fn onlookers(&self) -> io::Result<Onlookers> {
+        Ok(Onlookers::Unknown)
+    }
+
     /// Whether the file has no byte.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
@@ -154,6 +161,19 @@ pub enum Access {
     CreateNew,
     /// Reading and writing; the file is made if missing and emptied if not.
     Truncate,
+}
+
+/// Who else can see what is in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Onlookers {
+    /// Nobody, now or ever: the file has no name, and no other handle.
+    None,
+    /// Whoever has another handle.
+    Handles,
+    /// Everybody: it has a name.
+    Names,
+    /// The disk can't tell.
+    Unknown,
 }
 
 /// What came of a wish to reserve space.

@@ -3,7 +3,7 @@
 //! A read that must not wait is `preadv2` with `RWF_NOWAIT`. Where a file system lacks that, the file
 //! remembers it and says `WouldBlock` from then on, so that such reads go where waiting is allowed.
 
-use crate::{Access, Allocation, Disk, DiskFile, Lock};
+use crate::{Access, Allocation, Disk, DiskFile, Lock, Onlookers, lease};
 use rustix::{
     fs::{Advice, FallocateFlags},
     io::{Errno, ReadWriteFlags},
@@ -117,6 +117,14 @@ impl DiskFile for RealFile {
 
     fn number(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
+    }
+
+    fn onlookers(&self) -> io::Result<Onlookers> {
+        Ok(match self.file.metadata()?.nlink() {
+            0 if lease::is_only_handle(&self.file) => Onlookers::None,
+            0 => Onlookers::Handles,
+            _ => Onlookers::Names,
+        })
     }
 
     fn allocate(&self, position: u64, len: u64) -> io::Result<Allocation> {

@@ -140,7 +140,6 @@ const PACKED_LOAD: [&[u8]; 5] =
     [b"\x94\x92\xc4\x08", b"\xc4\x08", b"\xc2\xaaloadBefore\x92\xc4\x08", b"\xc4\x08", b""];
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a panic in a test is its report")]
 mod tests {
     use super::*;
     use proptest::{collection::vec, prelude::*};

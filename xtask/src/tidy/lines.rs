@@ -16,7 +16,7 @@ const FIRM_LINTS: &[&str] = &[
 ];
 
 /// Crates that may switch off `unsafe_code`, each by a page in docs/decisions.
-const UNSAFE_CRATES: &[&str] = &["python"];
+const UNSAFE_CRATES: &[&str] = &["disk", "python"];
 
 /// Roots of paths that exist on somebody's machine only. Put together here, or this file would name them.
 const MACHINE_ROOTS: &[&str] =

@@ -38,23 +38,8 @@ pub(super) fn count() -> usize {
 }
 
 /// The changes since the last time.
-pub(super) fn take() -> Vec<Change> {
+pub(crate) fn take() -> Vec<Change> {
     CHANGES.take()
-}
-
-/// What is in a directory, in an order in which it can be removed.
-pub(crate) fn all_below(path: &Path) -> Vec<PathBuf> {
-    let (mut found, mut todo) = (Vec::new(), vec![path.to_path_buf()]);
-    while let Some(directory) = todo.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten().map(|entry| entry.unwrap()) {
-            if entry.file_type().unwrap().is_dir() {
-                todo.push(entry.path());
-            }
-            found.push(entry.path());
-        }
-    }
-    found.reverse();
-    found
 }
 
 /// What has a name.

@@ -30,6 +30,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use survey::Survey;
 use switch::Switched;
@@ -64,7 +65,7 @@ impl FileStorage {
         if self.options.read_only {
             return Err(read_only());
         }
-        let _packing = Packing::begin(&self.packing)?;
+        let packing = Packing::begin(&self.packing)?;
         guard(&self.ledger).check()?;
         let mut watch = self.watch(report);
         let state = self.state.load_full();
@@ -92,10 +93,16 @@ impl FileStorage {
             // What is in the way of removing it now, the next start deals with.
             let _ = self.disk.remove(&path);
         }
-        Ok(match packed? {
-            Some(Switched { before, after, held }) => PackOutcome::Packed { before, after, held },
-            None => PackOutcome::NothingToDo,
-        })
+        let Some(Switched { before, after, held, nameless }) = packed? else {
+            return Ok(PackOutcome::NothingToDo);
+        };
+        // All is done but to give space back, and for that the old file must not be open here.
+        drop((packing, file, state));
+        for file in nameless {
+            // At the worst the end of the handle does it at once.
+            let _ = file.give_back(READERS_PATIENCE);
+        }
+        Ok(PackOutcome::Packed { before, after, held })
     }
 
     /// Whoever watches a pack of this storage.
@@ -103,3 +110,6 @@ impl FileStorage {
         Watch::new(report, self.options.pack_rate_max.zip(self.options.clock))
     }
 }
+
+/// How long the space of the old file is kept for those who still read it here, before they decide when it goes.
+const READERS_PATIENCE: Duration = Duration::from_secs(2);

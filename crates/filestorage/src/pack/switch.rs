@@ -19,7 +19,7 @@ use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
-use zeolith_disk::Access;
+use zeolith_disk::{Access, DiskFile};
 use zeolith_storage::{Held, PackPhase, Result};
 use zeolith_types::Timestamp;
 
@@ -30,6 +30,8 @@ pub(super) struct Switched {
     /// The size of the new one.
     pub(super) after: u64,
     pub(super) held: Held,
+    /// The files that have lost their names by it.
+    pub(super) nameless: Vec<Arc<dyn DiskFile>>,
 }
 
 /// How an attempt to switch has ended.
@@ -48,20 +50,22 @@ impl FileStorage {
         self.catch_up(&mut copier, watch)?;
         // Whoever saves the index must not save that of the old file any more.
         let mut index_saved_to = guard(&self.index_saved_to);
-        // The space of what loses its name is given back when the last handle goes: after the switch, since that
-        // can take long.
-        let nameless = [".old", ".index"].map(|suffix| {
-            let path = saved::with_suffix(&self.path, suffix);
-            self.disk.open(&path, Access::Read)
-        });
-        let switched = self.switch_soon(&mut copier, watch)?;
+        let nameless = self.soon_nameless();
+        let switched = Switched { nameless, ..self.switch_soon(&mut copier, watch)? };
         *index_saved_to = 0;
         let saved = self.save_index(&mut index_saved_to, 0);
         // Without it the next start takes longer, and the next checkpoint tries again.
         drop(saved);
-        drop(index_saved_to);
-        drop(nameless);
         Ok(switched)
+    }
+
+    /// The files that lose their names by the switch. Their space is given back when the last handle goes: not in the
+    /// middle of the switch, since it can take long.
+    fn soon_nameless(&self) -> Vec<Arc<dyn DiskFile>> {
+        let suffixes: &[&str] =
+            if self.options.pack_keep_old { &[".old", ".index"] } else { &["", ".old", ".index"] };
+        let paths = suffixes.iter().map(|suffix| saved::with_suffix(&self.path, suffix));
+        paths.filter_map(|path| self.disk.open(&path, Access::Write).ok()).collect()
     }
 
     /// Tries until little is left to copy and no undo is in the way.
@@ -140,7 +144,12 @@ impl FileStorage {
             // Reserved for transactions that go to the new file now.
             let _ = old.file.set_len(end);
         }
-        Ok(Attempt::Switched(Switched { before: end, after, held: Held { bytes, time } }))
+        Ok(Attempt::Switched(Switched {
+            before: end,
+            after,
+            held: Held { bytes, time },
+            nameless: Vec::new(),
+        }))
     }
 
     /// The end of what is durable, if more may be written after it.
