@@ -1,12 +1,14 @@
 //! The resolver of a storage: what needs no Python is resolved here, the rest in a process if there is one. What
 //! is resolved is counted, and of what is not the log says why.
 
+use bytes::Bytes;
 use std::sync::Arc;
 use zeolith_interpreter::ProcessResolver;
 use zeolith_pickle::class_name;
 use zeolith_resolve::NativeResolver;
 use zeolith_server::{ConflictCounts, Settled};
 use zeolith_storage::{Resolution, ResolveRequest, Resolver};
+use zeolith_types::Oid;
 
 /// Asks one resolver after the other.
 #[derive(Debug)]
@@ -17,6 +19,16 @@ pub(crate) struct SiteResolver {
 }
 
 impl Resolver for SiteResolver {
+    fn may_know(&self, oid: Oid, new: &Bytes) -> bool {
+        let may_know = self.process.is_some() || NativeResolver.may_know(oid, new);
+        if !may_know {
+            let class = class_of(new);
+            let class = class.as_deref().unwrap_or(UNKNOWN);
+            tracing::debug!(target: LOGGER, "Conflict resolution on {class} {oid} failed: {ONLY_PYTHON}");
+        }
+        may_know
+    }
+
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
         let mut resolution = NativeResolver.resolve(conflict);
         let mut settled = Settled::Natively;
@@ -24,7 +36,7 @@ impl Resolver for SiteResolver {
             resolution = process.resolve(conflict);
             settled = Settled::ByProcess;
         }
-        let class = class_of(conflict);
+        let class = class_of(conflict.new);
         let ResolveRequest { oid, committed_tid, read_tid, .. } = conflict;
         let why = match &resolution {
             Resolution::Resolved(_) => {
@@ -32,10 +44,10 @@ impl Resolver for SiteResolver {
                 return resolution;
             }
             Resolution::Refused(why) => why.to_string(),
-            Resolution::NotMine => "only Python knows its class (see conflict-resolver)".to_owned(),
+            Resolution::NotMine => ONLY_PYTHON.to_owned(),
         };
         // That the conflict stands is counted and told by who hears of it in the end.
-        let class = class.unwrap_or_else(|| "an unknown class".to_owned());
+        let class = class.as_deref().unwrap_or(UNKNOWN);
         tracing::debug!(
             target: LOGGER,
             "Conflict resolution on {class} {oid} failed: {why} (committed {committed_tid}, read {read_tid})"
@@ -44,13 +56,15 @@ impl Resolver for SiteResolver {
     }
 
     fn undo_failed(&self, conflict: &ResolveRequest<'_>) {
-        self.counts.count(class_of(conflict).as_deref(), Settled::NotAtAll);
+        self.counts.count(class_of(conflict.new).as_deref(), Settled::NotAtAll);
     }
 }
 
-fn class_of(conflict: &ResolveRequest<'_>) -> Option<String> {
-    class_name(conflict.new).map(|(module, name)| format!("{module}.{name}"))
+fn class_of(record: &[u8]) -> Option<String> {
+    class_name(record).map(|(module, name)| format!("{module}.{name}"))
 }
 
+const UNKNOWN: &str = "an unknown class";
+const ONLY_PYTHON: &str = "only Python knows its class (see conflict-resolver)";
 /// As in ZODB.
 const LOGGER: &str = "ZODB.ConflictResolution";

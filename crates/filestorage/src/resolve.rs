@@ -22,7 +22,7 @@ impl Voter<'_> {
         current: &Record,
         new: &RecordData,
     ) -> Result<Option<Bytes>> {
-        if !self.may_resolve()? {
+        if self.is_hopeless(oid, new) || !self.may_resolve()? {
             return Ok(None);
         }
         let committed_tid = current.header.tid;
@@ -30,6 +30,14 @@ impl Voter<'_> {
         let Some(committed) = self.data_of(current, committed_tid)? else { return Ok(None) };
         let (old, committed, new) = (&old, &committed, &new.bytes(self.patience)?);
         Ok(self.resolve(&ResolveRequest { oid, committed_tid, read_tid: read, old, committed, new }))
+    }
+
+    /// Whether the record alone tells that nobody will resolve this.
+    fn is_hopeless(&self, oid: Oid, new: &RecordData) -> bool {
+        match (self.resolver, self.policy, new) {
+            (Some(resolver), ConflictPolicy::Refuse, RecordData::Memory(new)) => !resolver.may_know(oid, new),
+            (None, _, _) | (_, ConflictPolicy::Collect, _) | (_, _, RecordData::Spooled(_)) => false,
+        }
     }
 
     /// Whether there is a resolver, and clients do not resolve conflicts themselves.

@@ -20,6 +20,10 @@ struct Joiner {
 }
 
 impl Resolver for Joiner {
+    fn may_know(&self, _: Oid, new: &Bytes) -> bool {
+        new[..] != b"stranger"[..]
+    }
+
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
         self.seen.lock().unwrap().push((conflict.oid, conflict.committed_tid, conflict.read_tid));
         match &conflict.new[..] {
@@ -114,6 +118,18 @@ fn a_resolver_is_never_asked_on_a_thread_that_serves_connections() {
     let writes = set(vec![store(1, first, b"mine")]);
     let voted = database.storage.vote(id, writes, ConflictPolicy::Refuse, Patience::Now);
     assert!(matches!(voted, Err(StorageError::WouldBlock)), "{voted:?}");
+    assert!(joiner.seen.lock().unwrap().is_empty());
+}
+
+/// Clients that compete for one object would wait for each other's trips to the pool of threads.
+#[test]
+fn what_no_resolver_knows_is_refused_at_once() {
+    let folder = Folder::new();
+    let (database, joiner) = open(&folder);
+    let [first, ..] = thrice(&database);
+    let writes = set(vec![store(1, first, b"stranger")]);
+    let voted = database.storage.vote(database.next_id(), writes, ConflictPolicy::Refuse, Patience::Now);
+    assert!(matches!(voted, Err(StorageError::Conflict(_))), "{voted:?}");
     assert!(joiner.seen.lock().unwrap().is_empty());
 }
 

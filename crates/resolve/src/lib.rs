@@ -14,6 +14,7 @@ mod merge;
 mod number;
 
 use bucket::Collection;
+use bytes::Bytes;
 use class::NativeClass;
 use compare::{CompareError, Operator};
 use zeolith_pickle::{
@@ -21,15 +22,19 @@ use zeolith_pickle::{
     state::{Graph, Node, NodeId, Record},
 };
 use zeolith_storage::{BTreesConflict, Disagreement, Resolution, ResolveRequest, Resolver};
+use zeolith_types::Oid;
 
 /// Knows all collections of BTrees, `BTrees.Length`, and the maximum and minimum of `zope.minmax`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NativeResolver;
 
 impl Resolver for NativeResolver {
+    fn may_know(&self, _: Oid, new: &Bytes) -> bool {
+        known_class(new).is_some()
+    }
+
     fn resolve(&self, conflict: &ResolveRequest<'_>) -> Resolution {
-        let class = class_name(conflict.new).and_then(|(module, name)| NativeClass::find(&module, &name));
-        let Some(class) = class else { return Resolution::NotMine };
+        let Some(class) = known_class(conflict.new) else { return Resolution::NotMine };
         let mut graph = Graph::new();
         match merge(&mut graph, class, conflict) {
             Ok(record) => match graph.write(record) {
@@ -41,6 +46,10 @@ impl Resolver for NativeResolver {
             Err(Failure::Unknown) => Resolution::NotMine,
         }
     }
+}
+
+fn known_class(record: &[u8]) -> Option<NativeClass> {
+    class_name(record).and_then(|(module, name)| NativeClass::find(&module, &name))
 }
 
 /// Why there is no resolved state.

@@ -10,7 +10,11 @@ use zeolith_types::{Oid, Tid};
 
 fn resolve(old: &Bytes, committed: &Bytes, new: &Bytes) -> Resolution {
     let (oid, committed_tid, read_tid) = (Oid::new(1), Tid::new(2), Tid::new(1));
-    NativeResolver.resolve(&ResolveRequest { oid, committed_tid, read_tid, old, committed, new })
+    let resolution =
+        NativeResolver.resolve(&ResolveRequest { oid, committed_tid, read_tid, old, committed, new });
+    let may_know = NativeResolver.may_know(oid, new);
+    assert!(may_know || resolution == Resolution::NotMine, "who is not asked has nothing to say");
+    resolution
 }
 
 fn record(class: &str, state: &[u8]) -> Bytes {
@@ -163,6 +167,7 @@ fn what_only_python_could_compare_is_left_to_others() {
     let date: &[u8] = b"cdatetime\ndate\nC\x04\x07\xe8\x01\x01\x85R";
     assert_eq!(of(class, [date, date, date]), Resolution::NotMine);
     assert_eq!(of("app.models.Counter", [b"K\x01", b"K\x02", b"K\x03"]), Resolution::NotMine);
+    assert!(!NativeResolver.may_know(Oid::new(1), &record("app.models.Counter", b"K\x01")));
     let compressed = Bytes::from_static(b".zx\x9c");
     assert_eq!(resolve(&compressed, &compressed, &compressed), Resolution::NotMine);
 }

@@ -117,6 +117,9 @@ impl DemoStorage {
         let Some(resolver) = self.resolver.as_ref().filter(|_| policy == ConflictPolicy::Refuse) else {
             return Ok(None);
         };
+        if !resolver.may_know(oid, new) {
+            return Ok(None);
+        }
         if patience == Patience::Now {
             // A resolver takes its time.
             return Err(StorageError::WouldBlock);

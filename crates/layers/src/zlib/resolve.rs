@@ -1,8 +1,10 @@
 //! Conflict resolution of compressed records: the resolver inside sees them whole.
 
 use super::{RECORD_SIZE_MAX, compress, decompress};
+use bytes::Bytes;
 use std::sync::Arc;
 use zeolith_storage::{Disagreement, Resolution, ResolveRequest, Resolver};
+use zeolith_types::Oid;
 
 /// Hands conflicts to another resolver with their records decompressed.
 #[derive(Debug)]
@@ -20,6 +22,11 @@ impl ZlibResolver {
 }
 
 impl Resolver for ZlibResolver {
+    /// Whoever looks at one that is damaged will say so.
+    fn may_know(&self, oid: Oid, new: &Bytes) -> bool {
+        decompress(new, RECORD_SIZE_MAX).map_or(true, |new| self.inner.may_know(oid, &new))
+    }
+
     fn undo_failed(&self, conflict: &ResolveRequest<'_>) {
         // One that is damaged tells its class to nobody.
         if let Ok(new) = decompress(conflict.new, RECORD_SIZE_MAX) {
