@@ -6,6 +6,7 @@ use super::{handler::Handler, record::Record};
 use std::{
     collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,8 @@ struct State {
     bytes: usize,
     lost: u64,
     is_writing: bool,
+    /// The writer waits to be woken.
+    is_asleep: bool,
 }
 
 enum Command {
@@ -41,13 +44,22 @@ impl Queue {
         }
         state.bytes += size;
         state.waiting.push_back(Command::Write(Box::new(record)));
-        self.filled.notify_one();
+        self.wake(state);
     }
 
     /// Has the files opened again after all that waits is written.
     pub(super) fn reopen(&self) {
-        self.state().waiting.push_back(Command::Reopen);
-        self.filled.notify_one();
+        let mut state = self.state();
+        state.waiting.push_back(Command::Reopen);
+        self.wake(state);
+    }
+
+    /// Wakes the writer if it is asleep; otherwise it will look by itself, and nobody pays for a call of the kernel.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        if std::mem::take(&mut state.is_asleep) {
+            drop(state);
+            self.filled.notify_one();
+        }
     }
 
     /// Waits until everything is written, but no longer than `timeout`.
@@ -79,6 +91,8 @@ impl Queue {
                 let record = Record::new(30, "ZEO.log", message);
                 handlers.iter_mut().for_each(|handler| handler.handle(&record));
             }
+            // Lines that come in a stream gather meanwhile, or each of them would wake this thread.
+            thread::sleep(GATHERING);
         }
     }
 
@@ -89,9 +103,10 @@ impl Queue {
             self.emptied.notify_all();
         }
         while state.waiting.is_empty() {
+            state.is_asleep = true;
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.is_writing = true;
+        (state.is_writing, state.is_asleep) = (true, false);
         state.bytes = 0;
         (std::mem::take(&mut state.waiting), std::mem::take(&mut state.lost))
     }
@@ -103,6 +118,8 @@ impl Queue {
 }
 
 const BYTES_MAX: usize = 8 << 20;
+/// After lines have been written, until it is looked for others.
+const GATHERING: Duration = Duration::from_micros(500);
 
 #[cfg(test)]
 mod tests {
