@@ -16,7 +16,7 @@ from ZODB.POSException import StorageError
 from ZODB.scripts import fstest
 
 KILLS = int(os.environ.get("ZEOLITH_PACK_KILLS", "12"))
-MEGABYTES = 2
+MEGABYTES = int(os.environ.get("ZEOLITH_PACK_MEGABYTES", "2"))
 
 
 class Committer(threading.Thread):
