@@ -29,15 +29,13 @@ impl Remover {
         Ok(())
     }
 
-    /// Removes a directory with all that is in it.
+    /// Removes a directory with all that is in it; of a symbolic link the link.
     pub(crate) fn tree(&mut self, path: &Path) -> io::Result<()> {
+        if !fs::symlink_metadata(path)?.is_dir() {
+            return self.file(path);
+        }
         for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                self.tree(&entry.path())?;
-            } else {
-                self.file(&entry.path())?;
-            }
+            self.tree(&entry?.path())?;
         }
         files::remove_directory(path)
     }
@@ -54,6 +52,23 @@ mod tests {
 
     fn file(path: &Path, len: u64) {
         File::create_new(path).unwrap().set_len(len).unwrap();
+    }
+
+    #[test]
+    fn what_a_symbolic_link_leads_to_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [root, link, elsewhere] = ["tree", "link", "elsewhere"].map(|name| folder.path().join(name));
+        for directory in [&root, &elsewhere] {
+            fs::create_dir(directory).unwrap();
+        }
+        file(&elsewhere.join("blob"), 1);
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("inside")).unwrap();
+        for path in [&root, &link] {
+            Remover::default().tree(path).unwrap();
+            assert!(fs::symlink_metadata(path).is_err());
+        }
+        assert!(elsewhere.join("blob").exists());
     }
 
     #[test]
