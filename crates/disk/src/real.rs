@@ -121,8 +121,7 @@ impl DiskFile for RealFile {
 
     fn onlookers(&self) -> io::Result<Onlookers> {
         Ok(match self.file.metadata()?.nlink() {
-            0 if lease::is_only_handle(&self.file) => Onlookers::None,
-            0 => Onlookers::Handles,
+            0 => lease::other_handles(&self.file),
             _ => Onlookers::Names,
         })
     }
