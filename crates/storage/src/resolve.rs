@@ -60,7 +60,8 @@ pub struct BTreesConflict {
 /// It may be asked by many threads at once, and while locks are held.
 pub trait Resolver: fmt::Debug + Send + Sync {
     /// Whether it may have something to say to a conflict about this record, which is to be stored. If not, the
-    /// other records need not be read, and nobody waits for that.
+    /// other records need not be read, and nobody waits for that. Asked on threads that serve connections: the answer
+    /// must be quick.
     fn may_know(&self, oid: Oid, new: &Bytes) -> bool {
         let _ = (oid, new);
         true
