@@ -55,17 +55,17 @@ BARS = [
         limit="loads", gap="CPU: decoding, the look-up, one positioned read, encoding. The server shares two cores "
         "with a load generator that takes as much again."),
     Bar("loads, 16 clients, one call at a time", "read c16 d1", "/s", "ops_per_s", python=2.3, stub=0.7,
-        limit="round trips", gap="A wake-up and two system calls for each load, which the stub pays too; but it is one thread beside that of "
-        "the load generator, where here three threads share two processors and sleep more often. With a single worker "
-        "it was 0.78 of the stub in a run of the same day."),
+        limit="round trips", gap="A wake-up and two system calls for each load, which the stub "
+        "pays too; but it is one thread beside that of the load generator, where here two workers and that thread share "
+        "two processors and sleep more often."),
     Bar("one load, median", "read c1 d1", "us", "op_us.p50", more_is_better=False, python=0.7, stub=1.2,
         limit="round trip", gap="Waking an idle processor, twice; what the server does takes a tenth of it."),
     Bar("server CPU for a load, 16 by 16", "read c16 d16", "us", "server_us_per_op", more_is_better=False,
         python=1 / 5, goal=1 / 8, gap="Half of it is the kernel's: socket reads and writes, and the read of the record."),
     Bar("commits of one object, one client", "commit c1 k1", "/s", "ops_per_s", python=1.9, stub=0.8,
-        limit="commits", gap="Two round trips and a sync, one after the other, and whether the operating system puts client and server on "
-        "one processor: then it is 0.9 of the stub, else each answer has to wake another processor. A commit "
-        "touches 100 KB of code that is cold after each sleep."),
+        limit="commits", gap="Two round trips and a sync, one after the other, and whether the operating "
+        "system puts client and server on one processor, or each answer has to wake another one. A commit touches 100 KB "
+        "of code, which is cold after each sleep."),
     Bar("commits of one object, 8 clients", "commit c8 k1", "/s", "ops_per_s", python=4, goal=5, stub=0.6,
         gap="One sync carries what has gathered meanwhile; with few clients that is little."),
     Bar("commits of one object, 32 clients", "commit c32 k1", "/s", "ops_per_s", python=12, goal=15, stub=0.5,

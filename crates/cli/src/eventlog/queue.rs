@@ -126,6 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_line_is_written_whether_the_writer_sleeps_or_gathers() {
+        let queue = std::sync::Arc::new(Queue::default());
+        let writer = std::sync::Arc::clone(&queue);
+        thread::spawn(move || writer.write_to(Vec::new()));
+        for number in 0..50 {
+            queue.push(Record::new(20, "x", number.to_string()));
+            queue.flush(Duration::from_secs(60));
+            let state = queue.state();
+            assert!(state.waiting.is_empty() && !state.is_writing, "line {number}");
+        }
+    }
+
+    #[test]
     fn what_nobody_writes_is_counted_and_nobody_waits() {
         let queue = Queue::default();
         for _ in 0..1000 {

@@ -1,4 +1,4 @@
-//! Decodes one msgpack value. Never recurses, and reserves no memory by a length that is only claimed.
+//! Decodes one msgpack value, or a message whose arguments are read one by one. Never recurses, and reserves no memory by a length that is only claimed.
 
 use super::marker;
 use crate::WireError;
