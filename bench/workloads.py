@@ -55,9 +55,8 @@ BARS = [
         limit="loads", gap="CPU: decoding, the look-up, one positioned read, encoding. The server shares two cores "
         "with a load generator that takes as much again."),
     Bar("loads, 16 clients, one call at a time", "read c16 d1", "/s", "ops_per_s", python=2.3, stub=0.7,
-        limit="round trips", gap="A wake-up and two system calls for each load, which the stub "
-        "pays too; but it is one thread beside that of the load generator, where here two workers and that thread share "
-        "two processors and sleep more often."),
+        limit="round trips", gap="Three system calls for each load, of which the stub needs two: it "
+        "reads no file."),
     Bar("one load, median", "read c1 d1", "us", "op_us.p50", more_is_better=False, python=0.7, stub=1.2,
         limit="round trip", gap="Waking an idle processor, twice; what the server does takes a tenth of it."),
     Bar("server CPU for a load, 16 by 16", "read c16 d16", "us", "server_us_per_op", more_is_better=False,

@@ -44,14 +44,24 @@ impl Bells {
     /// What a connection listens to that registers for this storage. It rings for all that is published from
     /// now on, or the client is told through `socket`.
     pub(crate) fn listen(&self, host: &Host, encoding: Encoding, socket: Option<Arc<dyn TryWrite>>) -> Bell {
-        let hung = self.0.get(&host.name);
-        // Without a worker nobody rings.
-        let listeners = hung.map_or_else(Arc::default, |hung| Arc::clone(&hung.listeners));
-        let bell = Bell::new(host.published.subscribe(), listeners, encoding, socket);
-        if let Some(hung) = hung {
-            hung.listened.notify_one();
-        }
+        let mut bell = Bell { published: host.published.subscribe(), place: None, is_resting: false };
+        self.take(&mut bell, host, encoding, socket);
         bell
+    }
+
+    /// Rings from now on for what listened elsewhere. What was published meanwhile is due.
+    pub(crate) fn take(
+        &self,
+        bell: &mut Bell,
+        host: &Host,
+        encoding: Encoding,
+        socket: Option<Arc<dyn TryWrite>>,
+    ) {
+        // Without a worker nobody rings.
+        let Some(hung) = self.0.get(&host.name) else { return };
+        let place = hung.listeners.join(encoding, socket);
+        bell.place = Some((Arc::clone(&hung.listeners), place));
+        hung.listened.notify_one();
     }
 }
 
@@ -104,20 +114,17 @@ async fn ring_while_listened(host: &Host, listeners: &Listeners) {
 /// What one connection listens to.
 pub(crate) struct Bell {
     published: watch::Receiver<Tid>,
-    listeners: Arc<Listeners>,
-    place: usize,
+    /// Its place among the listeners of its worker; `None` on the way from one worker to another.
+    place: Option<(Arc<Listeners>, usize)>,
     is_resting: bool,
 }
 
 impl Bell {
-    fn new(
-        published: watch::Receiver<Tid>,
-        listeners: Arc<Listeners>,
-        encoding: Encoding,
-        socket: Option<Arc<dyn TryWrite>>,
-    ) -> Self {
-        let place = listeners.join(encoding, socket);
-        Self { published, listeners, place, is_resting: false }
+    /// Leaves the worker that rings for it: nobody tells the client of anything, and nobody has a part in its socket.
+    pub(crate) fn leave(&mut self) {
+        if let Some((listeners, place)) = self.place.take() {
+            listeners.leave(place);
+        }
     }
 
     /// Whether something was published since the last answer, even if it has not rung yet.
@@ -142,7 +149,12 @@ impl Bell {
             return;
         }
         self.is_resting = true;
-        poll_fn(|context| self.listeners.poll_rung(self.place, rest, context.waker())).await;
+        match &self.place {
+            Some((listeners, place)) => {
+                poll_fn(|context| listeners.poll_rung(*place, rest, context.waker())).await;
+            }
+            None => std::future::pending().await,
+        }
     }
 
     /// Ends the rest; what the client was told meanwhile, if it could be told.
@@ -150,13 +162,14 @@ impl Bell {
         if !std::mem::take(&mut self.is_resting) {
             return None;
         }
-        self.listeners.wake_up(self.place)
+        let (listeners, place) = self.place.as_ref()?;
+        listeners.wake_up(*place)
     }
 }
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.listeners.leave(self.place);
+        self.leave();
     }
 }
 
@@ -259,6 +272,25 @@ mod tests {
         let mut bell = listen();
         publish(&host, 3);
         assert_eq!(wait(&mut bell, Rest::Told(Tid::new(2))).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_published_on_the_way_to_another_worker_is_due_there() {
+        let (host, _) = scripted::host(Scripted::default());
+        let workers = || Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
+        let (one, other) = (workers(), workers());
+        let mut bell = one.listen(&host, Encoding::Msgpack, None);
+        bell.leave();
+        publish(&host, 1);
+        tokio::time::sleep(PAUSE).await;
+        other.take(&mut bell, &host, Encoding::Msgpack, None);
+        assert!(bell.is_due());
+        assert_eq!(wait(&mut bell, Rest::Told(Tid::ZERO)).await, Duration::ZERO);
+        assert_eq!(bell.answer(), Tid::new(1));
+        publish(&host, 2);
+        assert_eq!(wait(&mut bell, Rest::Otherwise).await, Duration::ZERO, "the other worker rings now");
+        let counts = [one, other].map(|bells| bells.0["1"].listeners.count());
+        assert_eq!(counts, [0, 1]);
     }
 
     #[tokio::test(start_paused = true)]

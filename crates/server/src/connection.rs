@@ -17,6 +17,7 @@ use crate::{
     pipe::{Pipe, Progress},
     settings::Settings,
     slow_loads::Finished,
+    socket::{Divided, Socket},
     status::status,
     workers::Seat,
 };
@@ -36,14 +37,27 @@ pub(crate) struct Shared {
     pub(crate) limits: Arc<Limits>,
 }
 
-/// Serves a connection until it ends, and cleans up after it.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: S,
+/// Serves a new connection until it ends, and cleans up after it, or until it should go on at another worker.
+pub(crate) async fn serve(
+    stream: Divided,
     peer: String,
     id: SessionId,
     shared: Arc<Shared>,
     seat: Seat,
-) {
+) -> Option<Departure> {
+    let connection = welcome(stream, peer, id, shared, seat).await?;
+    connection.run().await
+}
+
+/// The connection of a client that has said hello.
+async fn welcome(
+    stream: Divided,
+    peer: String,
+    id: SessionId,
+    shared: Arc<Shared>,
+    mut seat: Seat,
+) -> Option<Connection<Divided>> {
+    seat.socket = Some(stream.shared());
     let announced = if shared.settings.msgpack { Encoding::Msgpack } else { Encoding::Pickle };
     // Nobody needs more before the registration, and there can be many who never come to it.
     let frame_size_max = shared.settings.frame_size_max.min(FIRST_FRAMES_MAX);
@@ -64,13 +78,18 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 .map(|(name, host)| (name.as_str(), status(host, &shared.limits)))
                 .collect();
             let statuses = statuses.iter().map(|(name, status)| (*name, status));
-            if let Err(error) = zeolith_wire::append_status_frame(statuses, &mut pipe.outgoing) {
-                return Ended::Wire(error).report(&peer, &shared.limits);
-            }
+            let ended = match zeolith_wire::append_status_frame(statuses, &mut pipe.outgoing) {
+                Ok(()) => Ended::StatusGiven,
+                Err(error) => Ended::Wire(error),
+            };
             pipe.flush(shared.settings.hello_timeout).await;
-            return Ended::StatusGiven.report(&peer, &shared.limits);
+            ended.report(&peer, &shared.limits);
+            return None;
         }
-        Err(ended) => return ended.report(&peer, &shared.limits),
+        Err(ended) => {
+            ended.report(&peer, &shared.limits);
+            return None;
+        }
     };
     tracing::info!(target: log::PROTOCOL, "{peer} received handshake '{}5'", match encoding {
         Encoding::Pickle => 'Z',
@@ -79,7 +98,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let conversation = Conversation::new(id, peer, encoding, shared, seat);
     let register_until = Instant::now() + conversation.shared.settings.register_timeout;
     let unregistered = Some((unregistered, register_until));
-    Connection { pipe, conversation, unregistered, is_told_later: false }.run().await;
+    Some(Connection { pipe, conversation, unregistered, is_told_later: false })
 }
 
 async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
@@ -99,7 +118,7 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// A socket, and what is said on it.
-struct Connection<S> {
+pub(crate) struct Connection<S> {
     pipe: Pipe<S>,
     conversation: Conversation,
     /// Its place among those that have not registered, and until when it may keep that.
@@ -108,16 +127,65 @@ struct Connection<S> {
     is_told_later: bool,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    async fn run(mut self) {
-        let ended = match self.converse().await {
-            Err(ended) => ended,
-            Ok(never) => match never {},
-        };
-        ended.report(self.conversation.label(), &self.conversation.shared.limits);
+/// A connection on its way from one worker to another.
+pub(crate) struct Departure {
+    pub(crate) connection: Connection<Socket>,
+    /// The number of the worker where it goes on.
+    pub(crate) to: usize,
+}
+
+impl Connection<Socket> {
+    /// Whose connection it is, as log lines name it.
+    pub(crate) fn label(&self) -> &str {
+        self.conversation.label()
     }
 
-    async fn converse(&mut self) -> Result<std::convert::Infallible, Ended> {
+    /// Goes on at a worker that has a seat for it.
+    pub(crate) async fn go_on(self, mut seat: Seat) -> Option<Departure> {
+        let Self { pipe, mut conversation, unregistered, is_told_later } = self;
+        match pipe.try_map(Divided::enter) {
+            Ok(pipe) => {
+                seat.socket = Some(pipe.stream().shared());
+                conversation.sit(seat);
+                Connection { pipe, conversation, unregistered, is_told_later }.run().await
+            }
+            Err(error) => {
+                Ended::Socket(error).report(conversation.label(), &conversation.shared.limits);
+                None
+            }
+        }
+    }
+}
+
+impl Connection<Divided> {
+    /// Goes on until the connection ends, and cleans up after it, or until it should go on at another worker.
+    pub(crate) async fn run(mut self) -> Option<Departure> {
+        let converse = self.converse().await;
+        let label = self.conversation.label().to_owned();
+        let limits = Arc::clone(&self.conversation.shared.limits);
+        let ended = match converse {
+            Ok(to) => match self.depart() {
+                Ok(connection) => return Some(Departure { connection, to }),
+                Err(error) => Ended::Socket(error),
+            },
+            Err(ended) => ended,
+        };
+        ended.report(&label, &limits);
+        None
+    }
+
+    /// Leaves the event loop of its worker.
+    fn depart(self) -> io::Result<Connection<Socket>> {
+        let Self { pipe, mut conversation, unregistered, is_told_later } = self;
+        conversation.rise();
+        let pipe = pipe.try_map(Divided::leave)?;
+        Ok(Connection { pipe, conversation, unregistered, is_told_later })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Goes on until the connection ends, or should go on at the worker of that number.
+    async fn converse(&mut self) -> Result<usize, Ended> {
         loop {
             // What was published before a call came in is told before the call is answered.
             let event = match self.waiting_event()? {
@@ -130,7 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let is_full = self.pipe.is_full();
             let out = &mut self.pipe.outgoing;
             match event {
-                Event::Socket(Progress::Some) => {}
+                Event::Socket(Progress::Some) => self.conversation.seat.heard(self.pipe.read_at()),
                 Event::Socket(Progress::Closed) => return Err(Ended::ByPeer),
                 // Who does not read is not told either, or what waits for it would grow without bound. The log
                 // keeps it for a while, and then the client has fallen too far behind.
@@ -148,6 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                 }
                 Event::Loaded(load) => self.conversation.load_finished(load, out)?,
+                Event::Leaves(to) => return Ok(to),
             }
             self.conversation.go_on_loading(self.pipe.waiting());
         }
@@ -270,9 +339,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // The calls that had to wait for this can go on.
             return Ok(Event::Socket(Progress::Some));
         }
+        if let Some(to) = self.leaves() {
+            return Ok(Event::Leaves(to));
+        }
         let event = self.rest_until_event().await;
         self.conversation.wake_up(&mut self.pipe.outgoing);
         event
+    }
+
+    /// At which worker it should go on, if nothing keeps it here.
+    fn leaves(&mut self) -> Option<usize> {
+        let is_free =
+            self.unregistered.is_none() && self.pipe.waiting() == 0 && self.conversation.is_at_ease();
+        if is_free { self.conversation.seat.leave() } else { None }
     }
 
     async fn rest_until_event(&mut self) -> Result<Event, Ended> {
@@ -310,6 +389,8 @@ enum Event {
     Published,
     Mail(Mail),
     Loaded(Finished),
+    /// The connection should go on at another worker.
+    Leaves(usize),
 }
 
 /// Lets the blocking pool do a job.
@@ -436,8 +517,10 @@ mod tests {
     }
 
     async fn end_of(mut connection: Connection<Chatterbox>) -> Ended {
-        let Err(ended) = connection.converse().await;
-        ended
+        match connection.converse().await {
+            Ok(to) => panic!("a lone worker sends its only connection to worker {to}"),
+            Err(ended) => ended,
+        }
     }
 
     #[tokio::test]

@@ -45,7 +45,7 @@ pub(crate) struct Conversation {
     label: String,
     pub(crate) shared: Arc<Shared>,
     pub(crate) host: Option<Arc<Host>>,
-    seat: Seat,
+    pub(crate) seat: Seat,
     /// Rings when something is published, from the registration on.
     pub(crate) bell: Option<Bell>,
     pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
@@ -225,6 +225,28 @@ impl Conversation {
         self.host = Some(host);
         // Not as of what has been published since: no notice comes before this answer.
         self.answer_as_of(Answer { to, result }, last, out)
+    }
+
+    /// Whether nothing is under way that belongs to its worker: it could go on at another one.
+    pub(crate) fn is_at_ease(&self) -> bool {
+        let loads = &self.slow_loads;
+        !self.session.is_finishing() && !loads.is_any_running() && !loads.are_any_parked()
+    }
+
+    /// Leaves its worker: nobody there has a part in it any more.
+    pub(crate) fn rise(&mut self) {
+        if let Some(bell) = &mut self.bell {
+            bell.leave();
+        }
+        self.seat.socket = None;
+    }
+
+    /// Goes on at another worker. What was published meanwhile is due.
+    pub(crate) fn sit(&mut self, seat: Seat) {
+        self.seat = seat.after(&self.seat);
+        if let (Some(bell), Some(host)) = (&mut self.bell, &self.host) {
+            self.seat.bells.take(bell, host, self.encoding, self.seat.socket.clone());
+        }
     }
 
     pub(crate) fn mail(&mut self, mail: Mail, out: &mut Vec<u8>) -> Result<Option<Job>, Ended> {

@@ -5,6 +5,7 @@
 //! Start reading at `connection.rs` for the way of a load, at `log_writer.rs` for the end of a commit.
 
 mod address;
+mod balance;
 mod bell;
 mod blob_stream;
 mod clock;

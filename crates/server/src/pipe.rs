@@ -42,7 +42,7 @@ pub(crate) enum Progress {
     Closed,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
+impl<S> Pipe<S> {
     pub(crate) fn new(stream: S, frame_size_max: usize, queue_max: usize) -> Self {
         Self {
             stream,
@@ -53,6 +53,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
             queue_max,
             stuck_since: None,
         }
+    }
+
+    /// The same with another stream in place of its own.
+    ///
+    /// # Errors
+    /// As that one is made.
+    pub(crate) fn try_map<T>(self, other: impl FnOnce(S) -> io::Result<T>) -> io::Result<Pipe<T>> {
+        let Self { stream, incoming, outgoing, written, read_at, queue_max, stuck_since } = self;
+        let stream = other(stream)?;
+        Ok(Pipe { stream, incoming, outgoing, written, read_at, queue_max, stuck_since })
+    }
+
+    /// What it reads and writes.
+    pub(crate) const fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// When something was read last.
+    pub(crate) const fn read_at(&self) -> Instant {
+        self.read_at
     }
 
     /// Whether so much waits to go out that no more calls should be served.
@@ -83,7 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     pub(crate) fn undrained_at(&mut self, patience: Duration) -> Instant {
         *self.stuck_since.get_or_insert_with(Instant::now) + patience
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     /// Waits until the socket has given or taken something. Safe to cancel.
     pub(crate) async fn progress(&mut self) -> io::Result<Progress> {
         poll_fn(|context| self.poll_progress(context)).await

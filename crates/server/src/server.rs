@@ -7,7 +7,8 @@ use crate::{
     host::{Host, Mail},
     log, packing,
     settings::{NamedStorage, Settings},
-    workers::{Arrival, Socket, Workers},
+    socket::Socket,
+    workers::Workers,
 };
 use std::{
     collections::BTreeMap,
@@ -165,7 +166,7 @@ async fn accept(
             accepted = accept_one(&listener) => match accepted {
                 Ok((socket, peer)) => {
                     let id = SessionId(sessions.fetch_add(1, Relaxed));
-                    workers.serve(Arrival { socket, peer, id });
+                    workers.serve(socket, peer, id);
                 }
                 Err(error) => {
                     tracing::error!(target: log::PROTOCOL, "can't accept a connection: {error}");

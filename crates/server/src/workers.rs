@@ -1,20 +1,20 @@
 //! The threads that serve connections.
 //!
-//! Each worker has an event loop of its own, and a connection stays with its worker from the hello to the end:
-//! what a client says is read, answered and written by one thread, and nobody is woken to take work from
-//! somebody else. A new connection goes to the worker that has the fewest. Whatever may wait or is long goes
+//! Each worker has an event loop of its own: what a client says is read, answered and written by one thread, and
+//! nobody is woken to take work from somebody else. A new connection goes to the worker that has the fewest, and may
+//! go on at another one when it shows who has much to say (`balance.rs`). Whatever may wait or is long goes
 //! from there to the blocking pool (`jobs.rs`), for all that a worker does keeps its other clients waiting.
 
 use crate::{
+    balance::{Balance, Loads, Talk},
     bell::Bells,
-    connection::{Shared, serve},
+    connection::{Connection, Departure, Shared, serve},
     limits::Limit,
     log,
-    socket::{Divided, TryWrite},
+    socket::{Divided, Socket, TryWrite},
 };
 use std::{
     io,
-    os::unix::net::UnixStream,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -26,153 +26,206 @@ use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc,
     task::JoinSet,
+    time::Instant,
 };
 use zeolith_core::SessionId;
 
-/// A connection that has just been accepted.
-pub(crate) struct Arrival {
-    pub(crate) socket: Socket,
-    /// How log lines name the peer.
-    pub(crate) peer: String,
-    pub(crate) id: SessionId,
-}
-
-/// The socket of a connection, not yet known to any event loop.
-pub(crate) enum Socket {
-    Tcp(std::net::TcpStream),
-    Unix(UnixStream),
-}
-
 /// All workers of a server.
 pub(crate) struct Workers {
-    workers: Vec<Worker>,
+    desks: Arc<[Desk]>,
+    threads: Vec<thread::JoinHandle<()>>,
     shared: Arc<Shared>,
 }
 
-struct Worker {
-    arrivals: mpsc::UnboundedSender<(Arrival, Counted)>,
+/// Where a worker gets its work.
+struct Desk {
+    errands: mpsc::UnboundedSender<Errand>,
     /// How many connections it serves or has been given.
     connections: Arc<AtomicUsize>,
-    thread: thread::JoinHandle<()>,
+    balance: Arc<Balance>,
+}
+
+enum Errand {
+    /// A connection that has just been accepted.
+    Serve { socket: Socket, peer: String, id: SessionId, counted: Counted },
+    /// One that another worker has served up to now.
+    GoOn(Box<Connection<Socket>>, Counted),
+    /// Ends all connections, and the worker.
+    Stop,
 }
 
 impl Workers {
     /// Starts `count` workers.
     pub(crate) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
-        let workers = (0..count).map(|number| Worker::start(number, Arc::clone(shared)));
-        Ok(Self { workers: workers.collect::<io::Result<_>>()?, shared: Arc::clone(shared) })
+        let loads = Loads::of(count);
+        let desk = |number| Desk::new(Balance::new(number, Arc::clone(&loads)));
+        let (desks, errands): (Vec<_>, Vec<_>) = (0..count).map(desk).unzip();
+        let desks: Arc<[Desk]> = desks.into();
+        let start = |(number, errands)| {
+            let worker = Worker { desks: Arc::clone(&desks), number, shared: Arc::clone(shared) };
+            let runtime = Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build()?;
+            let thread = thread::Builder::new().name(format!("zeo-worker {number}"));
+            thread.spawn(move || worker.run(runtime, errands))
+        };
+        let threads = errands.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
+        Ok(Self { desks, threads, shared: Arc::clone(shared) })
     }
 
     /// Gives a connection to the worker that has the fewest, or closes it if there are too many.
-    pub(crate) fn serve(&self, arrival: Arrival) {
+    pub(crate) fn serve(&self, socket: Socket, peer: String, id: SessionId) {
         let max = self.shared.settings.connections_max;
-        let connections: usize = self.workers.iter().map(|worker| worker.connections.load(Relaxed)).sum();
+        let connections: usize = self.desks.iter().map(|desk| desk.connections.load(Relaxed)).sum();
         if connections >= max {
             self.shared.limits.count(Limit::Connections);
-            let (peer, key) = (arrival.peer, Limit::Connections.key());
+            let key = Limit::Connections.key();
             tracing::warn!(target: log::PROTOCOL, "{peer} refused: there are {max} connections already ({key})");
             return;
         }
-        let Some(worker) = self.workers.iter().min_by_key(|worker| worker.connections.load(Relaxed)) else {
+        let Some(desk) = self.desks.iter().min_by_key(|desk| desk.connections.load(Relaxed)) else {
             return;
         };
-        if let Err(unserved) = worker.arrivals.send((arrival, Counted::in_(&worker.connections))) {
-            let peer = unserved.0.0.peer;
+        let counted = Counted::in_(&desk.connections);
+        if let Err(unserved) = desk.errands.send(Errand::Serve { socket, peer, id, counted })
+            && let Errand::Serve { peer, .. } = unserved.0
+        {
             tracing::error!(target: log::PROTOCOL, "{peer}: closed, for the thread that should serve it has ended");
         }
     }
 
     /// Ends all connections and waits until they have given up what they held.
     pub(crate) fn stop(self) {
-        let threads: Vec<_> = self.workers.into_iter().map(|worker| worker.thread).collect();
-        for thread in threads {
+        for desk in &*self.desks {
             // A worker that panicked has nothing left to stop.
+            let _ = desk.errands.send(Errand::Stop);
+        }
+        for thread in self.threads {
             let _ = thread.join();
         }
     }
 }
 
-impl Worker {
-    fn start(number: usize, shared: Arc<Shared>) -> io::Result<Self> {
-        let (arrivals, arriving) = mpsc::unbounded_channel();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let runtime = Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build()?;
-        let thread = thread::Builder::new()
-            .name(format!("zeo-worker {number}"))
-            .spawn(move || run(runtime, arriving, &shared))?;
-        Ok(Self { arrivals, connections, thread })
+impl Desk {
+    fn new(balance: Balance) -> (Self, mpsc::UnboundedReceiver<Errand>) {
+        let (errands, waiting) = mpsc::unbounded_channel();
+        (Self { errands, connections: Arc::default(), balance: Arc::new(balance) }, waiting)
     }
 }
 
-fn run(runtime: Runtime, mut arriving: mpsc::UnboundedReceiver<(Arrival, Counted)>, shared: &Arc<Shared>) {
-    runtime.block_on(async {
-        let mut connections = JoinSet::new();
-        let bells = Arc::new(Bells::hang(&shared.hosts));
-        loop {
-            tokio::select! {
-                arrival = arriving.recv() => match arrival {
-                    Some((arrival, counted)) => {
-                        let seat = Seat { counted, bells: Arc::clone(&bells), socket: None };
-                        connections.spawn(welcome(arrival, Arc::clone(shared), seat));
+/// One worker, in its thread.
+struct Worker {
+    desks: Arc<[Desk]>,
+    number: usize,
+    shared: Arc<Shared>,
+}
+
+impl Worker {
+    fn run(self, runtime: Runtime, mut errands: mpsc::UnboundedReceiver<Errand>) {
+        runtime.block_on(async {
+            let mut connections = JoinSet::new();
+            let bells = Arc::new(Bells::hang(&self.shared.hosts));
+            let balance = &self.desks[self.number].balance;
+            loop {
+                tokio::select! {
+                    errand = errands.recv() => match errand {
+                        Some(Errand::Serve { socket, peer, id, counted }) => {
+                            let seat = Seat::new(counted, &bells, balance);
+                            connections.spawn(begin(socket, peer, id, Arc::clone(&self.shared), seat));
+                        }
+                        Some(Errand::GoOn(connection, counted)) => {
+                            let seat = Seat::new(counted, &bells, balance);
+                            connections.spawn(connection.go_on(seat));
+                        }
+                        Some(Errand::Stop) | None => break,
+                    },
+                    Some(served) = connections.join_next(), if !connections.is_empty() => {
+                        if let Ok(Some(departure)) = served {
+                            self.send(departure);
+                        }
                     }
-                    None => break,
-                },
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                }
             }
-        }
-        connections.shutdown().await;
-    });
-    // What still waits for a disk has nobody to answer any more.
-    runtime.shutdown_timeout(LAST_JOBS_PATIENCE);
+            connections.shutdown().await;
+        });
+        // What still waits for a disk has nobody to answer any more.
+        runtime.shutdown_timeout(LAST_JOBS_PATIENCE);
+    }
+
+    /// Lets another worker go on with a connection.
+    fn send(&self, departure: Departure) {
+        let Departure { connection, to } = departure;
+        let Some(desk) = self.desks.get(to) else { return };
+        tracing::debug!(target: log::PROTOCOL, "({}) goes on at worker {to}", connection.label());
+        let counted = Counted::in_(&desk.connections);
+        // Where nobody takes it the server stops, and all connections end.
+        let _ = desk.errands.send(Errand::GoOn(Box::new(connection), counted));
+    }
 }
 
 /// Serves a connection that another thread has accepted.
-async fn welcome(arrival: Arrival, shared: Arc<Shared>, mut seat: Seat) {
-    let Arrival { socket, peer, id } = arrival;
-    match socket {
-        Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => {
-                let stream = Divided::from(stream);
-                seat.socket = Some(stream.shared());
-                serve(stream, peer, id, shared, seat).await;
-            }
-            Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
-        },
-        Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-            Ok(stream) => {
-                let stream = Divided::from(stream);
-                seat.socket = Some(stream.shared());
-                serve(stream, peer, id, shared, seat).await;
-            }
-            Err(error) => tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}"),
-        },
+async fn begin(
+    socket: Socket,
+    peer: String,
+    id: SessionId,
+    shared: Arc<Shared>,
+    seat: Seat,
+) -> Option<Departure> {
+    match Divided::enter(socket) {
+        Ok(stream) => serve(stream, peer, id, shared, seat).await,
+        Err(error) => {
+            tracing::error!(target: log::PROTOCOL, "{peer}: can't be served: {error}");
+            None
+        }
     }
 }
 
-/// A connection's place at its worker, until it ends.
+/// A connection's place at its worker, until it ends or goes on elsewhere.
 pub(crate) struct Seat {
     counted: Counted,
     pub(crate) bells: Arc<Bells>,
+    balance: Arc<Balance>,
+    talk: Talk,
+    should_leave: bool,
     /// By which the worker may tell the client of publications.
     pub(crate) socket: Option<Arc<dyn TryWrite>>,
 }
 
 impl Seat {
+    fn new(counted: Counted, bells: &Arc<Bells>, balance: &Arc<Balance>) -> Self {
+        let (bells, balance) = (Arc::clone(bells), Arc::clone(balance));
+        Self { counted, bells, balance, talk: Talk::default(), should_leave: false, socket: None }
+    }
+
     /// Whether the worker serves nobody else.
     pub(crate) fn is_alone(&self) -> bool {
         self.counted.0.load(Relaxed) == 1
     }
 
+    /// The client has said something.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.should_leave = self.balance.heard(&mut self.talk, now);
+    }
+
+    /// The number of the worker where the connection should go on, if it should.
+    pub(crate) fn leave(&mut self) -> Option<usize> {
+        if std::mem::take(&mut self.should_leave) { self.balance.leave(&mut self.talk) } else { None }
+    }
+
+    /// This one for a connection that had that one.
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        self.talk = before.talk.elsewhere();
+        self
+    }
+
     /// The only one of a worker that has these bells.
     #[cfg(test)]
     pub(crate) fn only(bells: Bells) -> Self {
-        Self { counted: Counted::in_(&Arc::default()), bells: Arc::new(bells), socket: None }
+        Self::new(Counted::in_(&Arc::default()), &Arc::new(bells), &Arc::new(Balance::new(0, Loads::of(1))))
     }
 
     /// Another one at the same worker.
     #[cfg(test)]
     pub(crate) fn next_to(&self) -> Self {
-        Self { counted: Counted::in_(&self.counted.0), bells: Arc::clone(&self.bells), socket: None }
+        Self::new(Counted::in_(&self.counted.0), &self.bells, &self.balance)
     }
 }
 
@@ -198,32 +251,144 @@ const LAST_JOBS_PATIENCE: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Settings;
-    use std::{collections::BTreeMap, io::Read};
+    use crate::{
+        scripted::{self, Scripted},
+        settings::Settings,
+    };
+    use bytes::Bytes;
+    use std::{
+        collections::BTreeMap,
+        io::{Read, Write},
+        os::unix::net::UnixStream,
+        sync::atomic::AtomicBool,
+        time::Instant as Time,
+    };
+    use zeolith_types::{Tid, Value};
+    use zeolith_wire::{Encoding, FrameReader, decode_message, encode_call};
+
+    /// Workers that serve an empty storage.
+    fn workers(count: usize) -> Workers {
+        let (host, _) = scripted::host(Scripted::default());
+        let shared = Shared {
+            settings: Settings::default(),
+            hosts: BTreeMap::from([("1".to_owned(), host)]),
+            limits: Arc::default(),
+        };
+        Workers::start(count, &Arc::new(shared)).unwrap()
+    }
+
+    impl Workers {
+        fn connect(&self, number: u64) -> UnixStream {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+            self.serve(Socket::Unix(ours), number.to_string(), SessionId(number));
+            theirs
+        }
+
+        /// How many connections each has.
+        fn connections(&self) -> Vec<usize> {
+            self.desks.iter().map(|desk| desk.connections.load(Relaxed)).collect()
+        }
+    }
+
+    /// A client that sends its calls by halves, each with the first half of the next.
+    struct Client {
+        socket: UnixStream,
+        incoming: FrameReader,
+        calls: i128,
+        unsent: Vec<u8>,
+    }
+
+    impl Client {
+        fn registered(workers: &Workers, number: u64) -> Self {
+            let socket = workers.connect(number);
+            let mut client =
+                Self { socket, incoming: FrameReader::default(), calls: 0, unsent: b"\0\0\0\x02M5".to_vec() };
+            client.call("register", &[Value::Str("1".into()), Value::Bool(false)]);
+            client
+        }
+
+        /// The tids that were told of before the answer, and the answer.
+        fn call(&mut self, method: &'static str, arguments: &[Value]) -> (Vec<Tid>, Value) {
+            self.calls += 1;
+            let call = Value::Int(self.calls);
+            self.say(&call, method, arguments);
+            let mut heard = Vec::new();
+            loop {
+                match self.message() {
+                    (id, name, answer) if name == ".reply" && id == call => return (heard, answer),
+                    (_, name, what) if name == "invalidateTransaction" => heard.push(tid(&what)),
+                    _ => {}
+                }
+            }
+        }
+
+        fn say(&mut self, id: &Value, method: &'static str, arguments: &[Value]) {
+            let one_way = matches!(method, "tpc_begin" | "storea");
+            encode_call(Encoding::Msgpack, id, one_way, method, arguments, &mut self.unsent).unwrap();
+            let mut next = Vec::new();
+            encode_call(Encoding::Msgpack, &Value::Int(0), false, "ping", &[], &mut next).unwrap();
+            self.unsent.extend_from_slice(&next[..next.len() / 2]);
+            self.socket.write_all(&self.unsent).unwrap();
+            self.unsent = next.split_off(next.len() / 2);
+        }
+
+        fn message(&mut self) -> (Value, String, Value) {
+            loop {
+                if let Some(frame) = self.incoming.next_frame().unwrap() {
+                    if let Ok(Value::Tuple(parts)) = decode_message(Encoding::Msgpack, &frame)
+                        && let Ok([id, _, Value::Str(name), content]) = <[Value; 4]>::try_from(parts)
+                    {
+                        return (id, name, content);
+                    }
+                    assert_eq!(frame.as_ref(), b"Z5");
+                } else {
+                    let mut some = [0; 4096];
+                    let read = self.socket.read(&mut some).unwrap();
+                    assert!(read > 0, "the server has closed the connection");
+                    self.incoming.push(&some[..read]);
+                }
+            }
+        }
+
+        fn begin(&mut self, oid: u64) {
+            let (empty, id) = (Value::Bytes(Bytes::new()), Value::Int(7));
+            let oid = Value::Bytes(Bytes::copy_from_slice(&oid.to_be_bytes()));
+            let serial = Value::Bytes(Bytes::copy_from_slice(&[0; 8]));
+            let begun = [id.clone(), empty.clone(), empty, Value::Dict(vec![])];
+            self.say(&Value::Int(0), "tpc_begin", &begun);
+            let data = Value::Bytes(Bytes::from_static(b"data"));
+            self.say(&Value::Int(0), "storea", &[oid, serial, data, id]);
+        }
+
+        /// Votes and finishes; the tids that were told of meanwhile, and its own.
+        fn commit(&mut self) -> (Vec<Tid>, Tid) {
+            let (mut heard, voted) = self.call("vote", &[Value::Int(7)]);
+            assert_eq!(voted, Value::Tuple(vec![]));
+            let (more, finished) = self.call("tpc_finish", &[Value::Int(7)]);
+            heard.extend(more);
+            (heard, tid(&finished))
+        }
+    }
+
+    /// A tid, or the first one of a tuple.
+    fn tid(value: &Value) -> Tid {
+        match value {
+            Value::Bytes(bytes) => Tid::new(u64::from_be_bytes(bytes.as_ref().try_into().unwrap())),
+            Value::Tuple(parts) => tid(&parts[0]),
+            other => panic!("{other:?} is no tid"),
+        }
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     #[test]
     fn connections_are_spread_over_the_workers_and_ended_with_them() {
-        let shared = Arc::new(Shared {
-            settings: Settings::default(),
-            hosts: BTreeMap::new(),
-            limits: Arc::default(),
-        });
-        let workers = Workers::start(3, &shared).unwrap();
-        let clients: Vec<_> = (0..6)
-            .map(|number| {
-                let (ours, theirs) = UnixStream::pair().unwrap();
-                ours.set_nonblocking(true).unwrap();
-                workers.serve(Arrival {
-                    socket: Socket::Unix(ours),
-                    peer: number.to_string(),
-                    id: SessionId(number),
-                });
-                theirs
-            })
-            .collect();
-        let counts: Vec<_> = workers.workers.iter().map(|worker| worker.connections.load(Relaxed)).collect();
-        assert_eq!(counts, [2, 2, 2]);
-        let counters: Vec<_> = workers.workers.iter().map(|worker| Arc::clone(&worker.connections)).collect();
+        let workers = workers(3);
+        let clients: Vec<_> = (0..6).map(|number| workers.connect(number)).collect();
+        assert_eq!(workers.connections(), [2, 2, 2]);
+        let counters: Vec<_> = workers.desks.iter().map(|desk| Arc::clone(&desk.connections)).collect();
         workers.stop();
         for mut client in clients {
             let mut said = Vec::new();
@@ -232,5 +397,65 @@ mod tests {
             assert!(said.is_empty() || said == b"\0\0\0\x02Z5", "{said:?}");
         }
         assert!(counters.iter().all(|count| count.load(Relaxed) == 0));
+    }
+
+    #[test]
+    fn who_begins_to_say_much_goes_on_at_the_first_worker_with_all_that_has_begun() {
+        let workers = workers(2);
+        let (mut quiet, mut talker) = (Client::registered(&workers, 0), Client::registered(&workers, 1));
+        talker.begin(1);
+        assert_eq!(workers.connections(), [1, 1]);
+        let since = Time::now();
+        while workers.connections() != [2, 0] {
+            assert!(since.elapsed() < PATIENCE, "it stays where it is");
+            talker.call("ping", &[]);
+        }
+        let (heard, own) = talker.commit();
+        assert_eq!((heard, quiet.call("ping", &[]).0), (vec![], vec![own]));
+        quiet.begin(2);
+        let (_, other) = quiet.commit();
+        assert_eq!(talker.call("ping", &[]).0, [other]);
+        workers.stop();
+    }
+
+    #[test]
+    fn nothing_is_told_twice_or_left_out_while_connections_go_to_and_fro() {
+        let workers = workers(2);
+        let mut writer = Client::registered(&workers, 0);
+        let readers: Vec<_> = (1..4).map(|number| Client::registered(&workers, number)).collect();
+        let (is_over, mut counts) = (AtomicBool::new(false), Vec::new());
+        thread::scope(|scope| {
+            let readers: Vec<_> = readers
+                .into_iter()
+                .map(|mut reader| {
+                    let is_over = &is_over;
+                    scope.spawn(move || {
+                        let mut heard = Vec::new();
+                        while !is_over.load(Relaxed) {
+                            heard.extend(reader.call("ping", &[]).0);
+                        }
+                        heard.extend(reader.call("ping", &[]).0);
+                        heard
+                    })
+                })
+                .collect();
+            let committed: Vec<_> = (1..=300)
+                .map(|oid| {
+                    for (from, to) in [(0, 1), (1, 0)] {
+                        workers.desks[from].balance.send_all(to);
+                    }
+                    counts.push(workers.connections());
+                    writer.begin(oid);
+                    writer.commit().1
+                })
+                .collect();
+            is_over.store(true, Relaxed);
+            for reader in readers {
+                assert_eq!(reader.join().unwrap(), committed);
+            }
+        });
+        counts.dedup();
+        assert!(counts.len() > 3, "they went: {counts:?}");
+        workers.stop();
     }
 }
