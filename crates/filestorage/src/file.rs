@@ -49,6 +49,11 @@ pub(crate) enum Want {
 }
 
 impl DataFile {
+    /// How many bytes it has.
+    pub(crate) fn len(&self) -> Result<u64> {
+        self.file.len().map_err(|error| self.io("reading", error))
+    }
+
     /// The record of `oid` at `position`, which must end before `end`.
     pub(crate) fn record(
         &self,

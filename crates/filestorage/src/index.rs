@@ -55,8 +55,8 @@ impl Index {
         self.pages.get(number).and_then(|page| page.get(slot))
     }
 
-    /// Enters a position. Only one thread at a time may write.
-    pub(crate) fn set(&self, oid: Oid, position: u64) {
+    /// Enters a position, and gives back the one before. Only one thread at a time may write.
+    pub(crate) fn set(&self, oid: Oid, position: u64) -> Option<u64> {
         assert!(position != 0, "0 is the magic and means absent");
         let (number, slot) = split(oid.get());
         let previous = match self.pages.get(number) {
@@ -66,6 +66,7 @@ impl Index {
         if previous.is_none() {
             self.count_in(1, oid);
         }
+        previous
     }
 
     /// Counts new objects, of which `last` has the largest oid.
@@ -79,7 +80,9 @@ impl Index {
     pub(crate) fn set_run(&self, run: &[(Oid, u64)]) {
         for group in run.chunk_by(|a, b| split(a.0.get()).0 == split(b.0.get()).0) {
             if group.len() < PAGE_OBJECTS_MIN || !self.set_page(group) {
-                group.iter().for_each(|(oid, position)| self.set(*oid, *position));
+                for (oid, position) in group {
+                    self.set(*oid, *position);
+                }
             }
         }
     }

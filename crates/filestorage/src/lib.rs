@@ -4,12 +4,14 @@
 //! without locks, one sync for all transactions that finish together. The layout stands in
 //! `docs/disk-format.md`. Knows nothing of sessions and messages.
 
+mod ahead;
 mod append;
 mod blank;
 mod file;
 mod finish;
 mod format;
 mod index;
+mod input;
 mod iterate;
 mod ledger;
 mod lock;

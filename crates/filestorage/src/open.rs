@@ -175,7 +175,7 @@ impl Opening<'_> {
             }
         }
         let data = DataFile { file, path: self.path.to_path_buf() };
-        let len = data.file.len().map_err(|error| data.io("reading", error))?;
+        let len = data.len()?;
         if len == 0 {
             if !self.options.read_only {
                 self.write_magic(&data).map_err(|error| data.io("writing", error))?;
@@ -216,7 +216,7 @@ impl Opening<'_> {
 
     /// Up to where the file is durable for certain, if that is known.
     fn mark(&self, data: &DataFile, was_ours: bool, findings: &mut Findings) -> Result<Option<Mark>> {
-        let file_size = data.file.len().map_err(|error| data.io("reading", error))?;
+        let file_size = data.len()?;
         let found = watermark::find(self.disk, self.path, data, file_size);
         let why = match found {
             Ok(Some(mark)) if was_ours => return Ok(Some(mark)),
@@ -258,7 +258,7 @@ impl Opening<'_> {
         findings: &mut Findings,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(Index, Loaded)> {
-        let file_size = data.file.len().map_err(|error| data.io("reading", error))?;
+        let file_size = data.len()?;
         let wanted = !self.options.create && self.options.stop.is_none();
         let saved = match wanted {
             true => saved::load(self.disk, &with_suffix(self.path, ".index"), data, file_size),

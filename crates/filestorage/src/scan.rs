@@ -9,8 +9,8 @@ use crate::{
     file::DataFile,
     format::{self, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TRANSACTION_HEADER_LEN, TransactionHeader},
     index::Index,
+    input::Input,
     report::{Finding, Findings, TailTrouble},
-    window::Window,
 };
 use zeolith_storage::{Patience, Result};
 use zeolith_types::Tid;
@@ -38,7 +38,7 @@ pub(crate) enum Tail {
 pub(crate) struct Scan<'a> {
     file: &'a DataFile,
     index: &'a Index,
-    window: Window<'a>,
+    input: Input<'a>,
     file_size: u64,
     /// From here on transactions may have been torn by a power failure.
     judged_from: u64,
@@ -60,8 +60,8 @@ impl<'a> Scan<'a> {
         last_tid: Tid,
         findings: &'a mut Findings,
     ) -> Self {
-        let window = Window::new(file, WINDOW_SIZE);
-        Self { file, index, window, file_size, judged_from: u64::MAX, findings, last_tid }
+        let input = Input::new(file, file_size);
+        Self { file, index, input, file_size, judged_from: u64::MAX, findings, last_tid }
     }
 
     /// Takes only what lies before `from` for durable.
@@ -116,7 +116,13 @@ impl<'a> Scan<'a> {
         if position >= self.judged_from && self.is_torn(position, header_end.min(self.file_size))? {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Torn)));
         }
-        let Some(header) = self.window.transaction_header(position)? else {
+        let header = match self.input.bytes(position, TRANSACTION_HEADER_LEN as u64) {
+            Ok(bytes) => bytes.first_chunk().map(TransactionHeader::decode),
+            // Whoever writes the file may have made it shorter since.
+            Err(_) if self.file.len()? < position + TRANSACTION_HEADER_LEN as u64 => None,
+            Err(error) => return Err(error),
+        };
+        let Some(header) = header else {
             return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
         };
         let past = position.checked_add(header.len).and_then(|past| past.checked_add(NUMBER_LEN as u64));
@@ -144,7 +150,7 @@ impl<'a> Scan<'a> {
         let mut position = from;
         while position < to && !check.found() {
             let len = (to - position).min(CHECKED_AT_ONCE);
-            check.push(self.window.bytes(position, len as usize)?);
+            check.push(self.input.bytes(position, len)?);
             position += len;
         }
         Ok(check.found())
@@ -152,7 +158,9 @@ impl<'a> Scan<'a> {
 
     /// A header can't be one. If the file ends as a sound file does, the damage is in the middle.
     fn bad_header(&mut self, position: u64) -> Result<Header> {
-        let last_len = self.window.number(self.file_size - NUMBER_LEN as u64)?.unwrap_or(0);
+        let mut last_len = [0; NUMBER_LEN];
+        self.file.read_exact(&mut last_len, self.file_size - NUMBER_LEN as u64, Patience::Wait)?;
+        let last_len = u64::from_be_bytes(last_len);
         let starts_after = self.file_size.checked_sub(last_len).is_some_and(|start| start >= position);
         if starts_after && last_len >= TRANSACTION_HEADER_LEN as u64 {
             return Err(self.file.corrupt(position, "invalid transaction header".into()));
@@ -172,7 +180,7 @@ impl<'a> Scan<'a> {
                 return Err(self.file.corrupt(start, "data records don't add up".into()));
             }
         }
-        if self.window.number(end)? != Some(header.len) {
+        if self.input.number(end)? != header.len {
             return Err(self.file.corrupt(start, "redundant transaction length check failed".into()));
         }
         Ok(end + NUMBER_LEN as u64)
@@ -184,7 +192,8 @@ impl<'a> Scan<'a> {
         if end - position < RECORD_HEADER_LEN as u64 {
             return Err(exceeds());
         }
-        let header = self.window.record_header(position)?.ok_or_else(exceeds)?;
+        let header = self.input.bytes(position, RECORD_HEADER_LEN as u64)?.first_chunk();
+        let header = header.map(RecordHeader::decode).ok_or_else(exceeds)?;
         let len = header.record_len();
         if len > end - position || header.transaction != transaction {
             return Err(exceeds());
@@ -192,7 +201,7 @@ impl<'a> Scan<'a> {
         if header.version_len != 0 {
             return Err(self.file.corrupt(position, "versions are not supported".into()));
         }
-        let should = match self.index.get(header.oid).unwrap_or(0) {
+        let should = match self.index.set(header.oid, position).unwrap_or(0) {
             // A second record of the object in one transaction points to the same record as the first.
             first if first >= transaction => self.previous(first)?,
             current => current,
@@ -203,11 +212,10 @@ impl<'a> Scan<'a> {
             let (oid, says) = (header.oid, header.prev);
             self.findings.push(Finding::WrongPrevious { at: position, oid, says, should });
         }
-        self.index.set(header.oid, position);
         Ok(len)
     }
 
-    /// What a record says that was already passed; read beside the window, which is not to go back for it.
+    /// What a record says that was already passed; read aside, for what is read next comes after this one.
     fn previous(&self, position: u64) -> Result<u64> {
         let mut header = [0; RECORD_HEADER_LEN];
         self.file.read_exact(&mut header, position, Patience::Wait)?;
@@ -215,7 +223,26 @@ impl<'a> Scan<'a> {
     }
 }
 
-const WINDOW_SIZE: usize = 256 << 10;
-/// Divides the window, and is a multiple of a sector.
+/// A multiple of a sector.
 const CHECKED_AT_ONCE: u64 = 64 << 10;
 const PROGRESS_STEP: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeolith_disk::{Access, Disk, RealDisk};
+
+    #[test]
+    fn a_file_that_has_become_shorter_meanwhile_ends_where_it_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("Data.fs");
+        for there in 0..TRANSACTION_HEADER_LEN as u64 {
+            std::fs::write(&path, vec![0; 4 + there as usize]).unwrap();
+            let file = DataFile { file: RealDisk.open(&path, Access::Read).unwrap(), path: path.clone() };
+            let (index, mut findings) = (Index::default(), Findings::default());
+            let scan = Scan::new(&file, &index, 1000, Tid::ZERO, &mut findings);
+            let scanned = scan.run(4, None, &mut |_, _| {}).unwrap();
+            assert_eq!((scanned.end, scanned.tail), (4, Tail::Trouble(TailTrouble::ShortHeader)));
+        }
+    }
+}

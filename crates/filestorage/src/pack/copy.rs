@@ -3,7 +3,7 @@
 //! Packed records have their data in themselves and no earlier revision; what came later keeps its length, so
 //! that positions move together. Only a record that points back to what was not kept gets the data itself.
 
-use super::{input::Input, kept::Kept, output::Output, watch::Watch};
+use super::{kept::Kept, output::Output, watch::Watch};
 use crate::{
     file::{Content, DataFile, Want},
     format::{
@@ -11,6 +11,7 @@ use crate::{
         TRANSACTION_HEADER_LEN, TransactionHeader,
     },
     index::Index,
+    input::Input,
 };
 use bytes::Bytes;
 use std::collections::HashMap;

@@ -1,9 +1,10 @@
 //! What a pack would do: its first half, and then a count instead of a copy.
 
-use super::{Packing, input::Input, kept::Kept, mark, survey::Survey, watch::Watch};
+use super::{Packing, kept::Kept, mark, survey::Survey, watch::Watch};
 use crate::{
     file::Want,
     format::{FIRST_TRANSACTION, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, STATUS_UNDONE},
+    input::Input,
     storage::{FileStorage, State},
 };
 use std::ops::ControlFlow;

@@ -1,8 +1,7 @@
 //! What a pack keeps of the time before it: the revisions that were marked, and those that later transactions point
 //! back to.
 
-use super::input::Input;
-use crate::{format::RecordHeader, index::Index};
+use crate::{format::RecordHeader, index::Index, input::Input};
 use std::collections::HashSet;
 use zeolith_storage::Result;
 use zeolith_types::Oid;

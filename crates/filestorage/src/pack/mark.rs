@@ -5,8 +5,6 @@
 //! yet looked at.
 
 use super::{
-    ahead::PIECE,
-    input::Input,
     kept::{GONE, Kept, MARK},
     references::references,
     survey::{Survey, current},
@@ -15,6 +13,7 @@ use super::{
 use crate::{
     file::{Content, Want},
     format::{NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, STATUS_UNDONE},
+    input::{Input, PIECE},
     storage::State,
 };
 use zeolith_storage::{PackPhase, Patience, Result, StorageError};
@@ -95,7 +94,9 @@ impl Marking<'_> {
                 match found {
                     Some(found) => found.into_iter().try_for_each(|oid| self.reach(oid, missing))?,
                     None if missing == Missing::Fails => return Err(self.dangling(oid)),
-                    None if is_of_pack_time => self.kept.positions.set(oid, GONE | MARK),
+                    None if is_of_pack_time => {
+                        self.kept.positions.set(oid, GONE | MARK);
+                    }
                     None => {}
                 }
                 self.marked += 1;

@@ -5,11 +5,9 @@
 //! for it, and the new file takes the place of the old. Until that moment the old file is untouched, and
 //! readers that began before it keep it as long as they need it.
 
-mod ahead;
 mod behind;
 mod copy;
 mod estimate;
-mod input;
 mod kept;
 mod mark;
 mod output;

@@ -3,11 +3,12 @@
 //! The index and the records after the pack time tell it; nothing before the pack time is read but the headers of
 //! transactions. Takes eight bytes an object.
 
-use super::{input::Input, watch::Watch};
+use super::watch::Watch;
 use crate::{
     file::Want,
     format::{FIRST_TRANSACTION, NUMBER_LEN, STATUS_PACKED, STATUS_UNDONE},
     index::Index,
+    input::Input,
     storage::State,
 };
 use zeolith_storage::{PackPhase, Patience, Result};

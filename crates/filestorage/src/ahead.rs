@@ -1,7 +1,8 @@
 //! Reads a file on in a thread of its own, while what has been read is looked at.
 //!
-//! Two pieces are read ahead at most, so there are three in memory. A failed read ends the thread without a word:
-//! who needs the piece reads it again and says what is wrong.
+//! Three pieces are read ahead at most, so there are four in memory. They are large, for whoever comes first to the end
+//! of one waits for the other, and is woken. A failed read ends the thread without a word: who needs the piece reads
+//! it again and says what is wrong.
 
 use std::{
     sync::{
@@ -13,7 +14,7 @@ use std::{
 use zeolith_disk::DiskFile;
 
 /// The pieces of a file from some position on, each [`PIECE`] long but the last.
-pub(super) struct Ahead {
+pub(crate) struct Ahead {
     /// Where the next piece begins, and the last one ends.
     next: u64,
     end: u64,
@@ -25,28 +26,28 @@ pub(super) struct Ahead {
 
 impl Ahead {
     /// Begins to read `file` from `start` to `end`. `None` if there is no thread to be had.
-    pub(super) fn start(file: Arc<dyn DiskFile>, start: u64, end: u64) -> Option<Self> {
+    pub(crate) fn start(file: Arc<dyn DiskFile>, start: u64, end: u64) -> Option<Self> {
         let (sender, pieces) = sync_channel(PIECES_WAITING);
         let (spare, used) = channel();
         let read = move || read_on(&*file, start, end, &sender, &used);
-        let thread = thread::Builder::new().name("pack-reader".into()).spawn(read).ok()?;
+        let thread = thread::Builder::new().name("file-reader".into()).spawn(read).ok()?;
         Some(Self { next: start, end, pieces: Some(pieces), spare, thread: Some(thread) })
     }
 
     /// Where the next piece begins.
-    pub(super) const fn position(&self) -> u64 {
+    pub(crate) const fn position(&self) -> u64 {
         self.next
     }
 
     /// The next piece, after room for [`HEADROOM`] bytes. `None` if there is none.
-    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         let piece = self.pieces.as_ref()?.recv().ok()?;
         self.next = self.end.min(self.next + PIECE);
         Some(piece)
     }
 
     /// A buffer to be used again.
-    pub(super) fn give_back(&self, buffer: Vec<u8>) {
+    pub(crate) fn give_back(&self, buffer: Vec<u8>) {
         // A reader that has ended does not need it.
         let _ = self.spare.send(buffer);
     }
@@ -85,8 +86,8 @@ fn read_on(
 }
 
 /// How much is read at once.
-pub(super) const PIECE: u64 = 256 << 10;
+pub(crate) const PIECE: u64 = 1 << 20;
 /// So much of the piece before can be put in front of one.
-pub(super) const HEADROOM: usize = 64 << 10;
+pub(crate) const HEADROOM: usize = 64 << 10;
 /// So many pieces wait until somebody takes them; one more is being read.
-const PIECES_WAITING: usize = 1;
+const PIECES_WAITING: usize = 2;

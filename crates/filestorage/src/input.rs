@@ -1,16 +1,16 @@
 //! Reads a file once from its beginning to its end, in large pieces, and ahead if the disk gains by that.
 
-use super::ahead::{Ahead, HEADROOM, PIECE};
 use crate::{
+    ahead::{self, Ahead, HEADROOM},
     file::DataFile,
     format::{NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TransactionHeader},
 };
 use std::sync::Arc;
-use zeolith_storage::{Patience, Result};
+use zeolith_storage::{Patience, Result, StorageError};
 
 /// A file that is read in the order of positions, as far as somebody says that it is whole.
-pub(super) struct Input<'a> {
-    pub(super) file: &'a DataFile,
+pub(crate) struct Input<'a> {
+    pub(crate) file: &'a DataFile,
     end: u64,
     /// How much is read at once.
     piece: u64,
@@ -28,38 +28,38 @@ pub(super) struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// The file up to `end`, which is the end of a transaction, to be read whole.
-    pub(super) const fn new(file: &'a DataFile, end: u64) -> Self {
+    pub(crate) const fn new(file: &'a DataFile, end: u64) -> Self {
         Self::in_pieces(file, end, PIECE)
     }
 
     /// The same for somebody who leaves out more than `piece` bytes now and then.
-    pub(super) const fn in_pieces(file: &'a DataFile, end: u64, piece: u64) -> Self {
+    pub(crate) const fn in_pieces(file: &'a DataFile, end: u64, piece: u64) -> Self {
         let buffer = Vec::new();
         Self { file, end, piece, buffer, base: 0, start: 0, filled: 0, in_order: 0, ahead: None, read: 0 }
     }
 
     /// From now on so much is read at once.
-    pub(super) fn set_piece(&mut self, piece: u64) {
+    pub(crate) fn set_piece(&mut self, piece: u64) {
         self.piece = piece;
         (self.in_order, self.ahead) = (0, None);
     }
 
     /// Where the file ends for this reader.
-    pub(super) const fn end(&self) -> u64 {
+    pub(crate) const fn end(&self) -> u64 {
         self.end
     }
 
     /// How many bytes were read since the last time.
-    pub(super) const fn take_read(&mut self) -> u64 {
+    pub(crate) const fn take_read(&mut self) -> u64 {
         std::mem::replace(&mut self.read, 0)
     }
 
     /// The header of the transaction at `position`, which ends with its length before the end.
-    pub(super) fn transaction(&mut self, position: u64) -> Result<TransactionHeader> {
+    pub(crate) fn transaction(&mut self, position: u64) -> Result<TransactionHeader> {
         let room = self.end.saturating_sub(position).saturating_sub(NUMBER_LEN as u64);
         let header = match self.bytes(position, crate::format::TRANSACTION_HEADER_LEN as u64)?.first_chunk() {
             Some(bytes) => TransactionHeader::decode(bytes),
-            None => return Err(self.file.corrupt(position, "the file ends too early".into())),
+            None => return Err(self.ends_too_early(position)),
         };
         if header.len < header.header_len() || header.len > room {
             return Err(self.file.corrupt(position, "invalid transaction header".into()));
@@ -72,7 +72,7 @@ impl<'a> Input<'a> {
     }
 
     /// The header of the record at `position` of a transaction whose records end at `end`.
-    pub(super) fn record(&mut self, position: u64, transaction: u64, end: u64) -> Result<RecordHeader> {
+    pub(crate) fn record(&mut self, position: u64, transaction: u64, end: u64) -> Result<RecordHeader> {
         let header = match end.checked_sub(position) {
             Some(room) if room >= RECORD_HEADER_LEN as u64 => {
                 self.bytes(position, RECORD_HEADER_LEN as u64)?.first_chunk().map(RecordHeader::decode)
@@ -86,12 +86,12 @@ impl<'a> Input<'a> {
     }
 
     /// Whether the record at `position` says that its object does not exist from here on.
-    pub(super) fn is_gone(&mut self, record: &RecordHeader, position: u64) -> Result<bool> {
+    pub(crate) fn is_gone(&mut self, record: &RecordHeader, position: u64) -> Result<bool> {
         Ok(record.data_len == 0 && self.number(position + RECORD_HEADER_LEN as u64)? == 0)
     }
 
     /// The number at `position`.
-    pub(super) fn number(&mut self, position: u64) -> Result<u64> {
+    pub(crate) fn number(&mut self, position: u64) -> Result<u64> {
         let bytes = self.bytes(position, NUMBER_LEN as u64)?;
         Ok(crate::format::u64_at(bytes, 0))
     }
@@ -111,15 +111,19 @@ impl<'a> Input<'a> {
     }
 
     /// `len` bytes at `position`.
-    pub(super) fn bytes(&mut self, position: u64, len: u64) -> Result<&[u8]> {
+    pub(crate) fn bytes(&mut self, position: u64, len: u64) -> Result<&[u8]> {
         if position.checked_add(len).is_none_or(|past| past > self.end) {
-            return Err(self.file.corrupt(position, "the file ends too early".into()));
+            return Err(self.ends_too_early(position));
         }
         if !self.holds(position, len) {
             self.fill(position, len)?;
         }
         let from = self.base + (position - self.start) as usize;
         Ok(&self.buffer[from..from + len as usize])
+    }
+
+    fn ends_too_early(&self, position: u64) -> StorageError {
+        self.file.corrupt(position, "the file ends too early".into())
     }
 
     fn fill(&mut self, position: u64, len: u64) -> Result<()> {
@@ -130,17 +134,21 @@ impl<'a> Input<'a> {
         let last = self.start..=self.start + self.filled as u64 + self.piece;
         self.in_order = if last.contains(&position) { self.in_order + 1 } else { 0 };
         (self.base, self.start, self.filled) = (0, position, 0);
-        if wanted <= PIECE as usize && self.buffer.len() > HEADROOM + PIECE as usize {
+        if wanted <= PIECE as usize && self.buffer.len() > HEADROOM + ahead::PIECE as usize {
             // A large record's memory is given back with the next piece.
             self.buffer = Vec::new();
         }
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
-        self.file.read_exact(&mut self.buffer[..wanted], position, Patience::Wait)?;
-        self.filled = wanted;
-        self.read += wanted as u64;
-        let next = position + wanted as u64;
+        // Less than is wanted may be there by now, if somebody else writes the file.
+        let buffer = &mut self.buffer[..wanted];
+        self.filled = self.file.read_up_to(buffer, len as usize, position, Patience::Wait)?;
+        self.read += self.filled as u64;
+        if (self.filled as u64) < len {
+            return Err(self.ends_too_early(position));
+        }
+        let next = position + self.filled as u64;
         if self.ahead.is_none() && self.is_worth_a_thread(next) {
             self.ahead = Ahead::start(Arc::clone(&self.file.file), next, self.end);
         }
@@ -190,6 +198,8 @@ impl<'a> Input<'a> {
     }
 }
 
+/// How much is read at once.
+pub(crate) const PIECE: u64 = 256 << 10;
 /// So many pieces one after the other promise more.
 const PIECES_IN_ORDER: u32 = 2;
 /// What remains must be more than this for a thread to be started.
