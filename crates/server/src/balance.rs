@@ -2,7 +2,7 @@
 //!
 //! Each worker looks at its load now and then while it serves ([`PERIOD`]); where nobody says anything, nobody looks.
 //!
-//! - Whoever begins to say much goes to the first worker, unless that has much to do; and so do all that say much, if
+//! - Whoever begins to say much goes to the first worker, if its own has little to do; and so do all that say much, if
 //!   their worker and the first one together have little to do. One thread that finds the next call waiting answers
 //!   for less than two that fall asleep in turn.
 //! - A worker with much to do sends a part of those that say much to the one that has the least, if there are
@@ -128,7 +128,7 @@ impl Balance {
     /// Where the connection should go on, if it should.
     pub(crate) fn leave(&self, talk: &mut Talk) -> Option<usize> {
         let was_known = std::mem::replace(&mut talk.is_known, true);
-        if !was_known && self.worker != FIRST && self.loads.load(FIRST, Instant::now()) < MUCH {
+        if !was_known && self.worker != FIRST && self.loads.load(self.worker, Instant::now()) < LITTLE {
             return Some(FIRST);
         }
         self.state().take_leave()
@@ -155,9 +155,14 @@ impl State {
         worked: Duration,
         idle: impl FnOnce() -> Option<Duration>,
     ) {
-        let load = share(worked.saturating_sub(self.worked), now.saturating_duration_since(self.began));
+        let elapsed = now.saturating_duration_since(self.began);
+        let load = share(worked.saturating_sub(self.worked), elapsed);
         loads.note(worker, load, now);
         self.leave = None;
+        if elapsed > PAUSE {
+            // Nobody said anything for a while, and the processors' rest then does not count.
+            self.crowded = None;
+        }
         if load <= MUCH || self.talkers < 2 {
             self.crowded = None;
             if worker != FIRST && load + loads.load(FIRST, now) < LITTLE {
@@ -241,19 +246,21 @@ fn idle() -> Option<Duration> {
 const FIRST: usize = 0;
 /// How often a worker looks, at most.
 const PERIOD: Duration = Duration::from_millis(50);
+/// Between two looks so much time passes only where there is little to do.
+const PAUSE: Duration = Duration::from_millis(75);
 /// What is older is not the load of a worker any more.
 const OLD: Duration = Duration::from_millis(200);
 /// For so long there must be much to do, and processors with nothing to do, for these are counted in hundredths of
 /// seconds.
-const CERTAIN: Duration = Duration::from_millis(200);
+const CERTAIN: Duration = Duration::from_millis(400);
 /// A connection that has said something so often in one period says much.
 const MUCH_TALK: u32 = 8;
-/// Two workers that are at work for less of their time than this could be one.
+/// Two workers that are together at work for less of their time than this could be one.
 const LITTLE: f64 = 0.2;
 /// A worker that is at work for more of its time than this should share.
 const MUCH: f64 = 0.4;
 /// Processors with nothing to do: part of one. Less is what a closed circle of clients and server leaves in any case.
-const SPARE: f64 = 0.2;
+const SPARE: f64 = 0.25;
 /// From which part on a connection counts as a whole one.
 const ROUNDED_UP: f64 = 0.25;
 /// For thousandths.
@@ -269,7 +276,8 @@ mod tests {
         loads: Arc<Loads>,
         workers: Vec<(State, f64)>,
         spare: f64,
-        began: Instant,
+        at_work: Duration,
+        idle: Duration,
     }
 
     impl Office {
@@ -278,19 +286,25 @@ mod tests {
             let worker =
                 |load: &f64| (Balance::new(0, Arc::clone(&shared)).state.into_inner().unwrap(), *load);
             let workers = loads.iter().map(worker).collect();
-            Self { loads: shared, workers, spare, began: Instant::now() }
+            Self { loads: shared, workers, spare, at_work: Duration::ZERO, idle: Duration::ZERO }
         }
 
         /// All of them look, after so many connections of each have said much.
         async fn period(&mut self, talkers: usize) {
             advance(PERIOD).await;
-            let now = Instant::now();
-            let since = now - self.began;
+            self.at_work += PERIOD;
+            self.idle += PERIOD.mul_f64(self.spare);
             for (number, (state, load)) in self.workers.iter_mut().enumerate() {
-                let (worked, idle) = (since.mul_f64(*load), since.mul_f64(self.spare));
                 state.talkers = talkers;
-                state.look(number, &self.loads, now, worked, || Some(idle));
+                let worked = self.at_work.mul_f64(*load);
+                state.look(number, &self.loads, Instant::now(), worked, || Some(self.idle));
             }
+        }
+
+        /// Nobody says anything for as long as this.
+        async fn pause(&mut self, pause: Duration) {
+            advance(pause).await;
+            self.idle += pause * 2;
         }
 
         fn leave(&self, worker: usize) -> Option<Leave> {
@@ -302,7 +316,7 @@ mod tests {
     async fn a_crowded_worker_shares_with_the_one_that_has_the_least_when_that_is_certain() {
         let mut office = Office::with(&[0.9, 0.5, 0.1], 1.0);
         office.period(8).await;
-        while Instant::now() - office.began <= CERTAIN {
+        while office.at_work <= CERTAIN {
             assert_eq!(office.leave(0), None);
             office.period(8).await;
         }
@@ -318,6 +332,18 @@ mod tests {
         for _ in 0..50 {
             office.period(16).await;
             assert_eq!(office.leave(0), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_processors_had_to_spare_in_a_pause_does_not_count() {
+        let mut office = Office::with(&[1.0, 0.0], 0.1);
+        for _ in 0..50 {
+            for _ in 0..3 {
+                office.period(16).await;
+                assert_eq!(office.leave(0), None);
+            }
+            office.pause(PAUSE - PERIOD + Duration::from_millis(5)).await;
         }
     }
 
@@ -354,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_begins_to_say_much_goes_to_the_first_worker_once_if_that_has_room() {
+    async fn who_begins_to_say_much_goes_to_the_first_worker_once_if_its_own_has_little_to_do() {
         let loads = Loads::of(2);
         let (first, second) = (Balance::new(0, Arc::clone(&loads)), Balance::new(1, Arc::clone(&loads)));
         let mut talk = Talk::default();
@@ -366,9 +392,11 @@ mod tests {
         assert_eq!(speaks(&second, &mut talk), Some(FIRST));
         assert_eq!(speaks(&first, &mut talk.elsewhere()), None);
         assert_eq!(speaks(&second, &mut talk.elsewhere()), None, "only the first time");
-        loads.note(FIRST, MUCH, Instant::now());
-        assert_eq!(speaks(&second, &mut Talk::default()), None);
         assert_eq!(speaks(&first, &mut Talk::default()), None);
+        loads.note(FIRST, 1.0, Instant::now());
+        assert_eq!(speaks(&second, &mut Talk::default()), Some(FIRST), "it can share when it has to");
+        loads.note(1, LITTLE, Instant::now());
+        assert_eq!(speaks(&second, &mut Talk::default()), None);
     }
 
     #[tokio::test(start_paused = true)]
