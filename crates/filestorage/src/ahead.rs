@@ -1,6 +1,6 @@
 //! Reads a file on in a thread of its own, while what has been read is looked at.
 //!
-//! Three pieces are read ahead at most, so there are four in memory. They are large, for whoever comes first to the end
+//! Three pieces are read ahead at most, so there are five in memory at times. They are large, for whoever comes first to the end
 //! of one waits for the other, and is woken. A failed read ends the thread without a word: who needs the piece reads
 //! it again and says what is wrong.
 
@@ -85,7 +85,7 @@ fn read_on(
     }
 }
 
-/// How much is read at once.
+/// How much is read ahead at once.
 pub(crate) const PIECE: u64 = 1 << 20;
 /// So much of the piece before can be put in front of one.
 pub(crate) const HEADROOM: usize = 64 << 10;

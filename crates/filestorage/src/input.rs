@@ -22,20 +22,37 @@ pub(crate) struct Input<'a> {
     /// How many pieces have been read one after the other.
     in_order: u32,
     ahead: Option<Ahead>,
+    /// Up to where somebody has looked; and of what was read ahead how much there was, and how much was left out.
+    looked_to: u64,
+    taken_ahead: u64,
+    left_out: u64,
     /// Bytes read since somebody asked.
     read: u64,
 }
 
 impl<'a> Input<'a> {
-    /// The file up to `end`, which is the end of a transaction, to be read whole.
+    /// The file up to `end`, to be read whole.
     pub(crate) const fn new(file: &'a DataFile, end: u64) -> Self {
         Self::in_pieces(file, end, PIECE)
     }
 
     /// The same for somebody who leaves out more than `piece` bytes now and then.
     pub(crate) const fn in_pieces(file: &'a DataFile, end: u64, piece: u64) -> Self {
-        let buffer = Vec::new();
-        Self { file, end, piece, buffer, base: 0, start: 0, filled: 0, in_order: 0, ahead: None, read: 0 }
+        Self {
+            file,
+            end,
+            piece,
+            buffer: Vec::new(),
+            base: 0,
+            start: 0,
+            filled: 0,
+            in_order: 0,
+            ahead: None,
+            looked_to: 0,
+            taken_ahead: 0,
+            left_out: 0,
+            read: 0,
+        }
     }
 
     /// From now on so much is read at once.
@@ -118,6 +135,7 @@ impl<'a> Input<'a> {
         if !self.holds(position, len) {
             self.fill(position, len)?;
         }
+        self.looked_to = position + len;
         let from = self.base + (position - self.start) as usize;
         Ok(&self.buffer[from..from + len as usize])
     }
@@ -151,6 +169,7 @@ impl<'a> Input<'a> {
         let next = position + self.filled as u64;
         if self.ahead.is_none() && self.is_worth_a_thread(next) {
             self.ahead = Ahead::start(Arc::clone(&self.file.file), next, self.end);
+            (self.taken_ahead, self.left_out) = (0, 0);
         }
         Ok(())
     }
@@ -165,6 +184,8 @@ impl<'a> Input<'a> {
 
     /// Whether the bytes are in the buffer now because they have been read ahead.
     fn is_ahead_at(&mut self, position: u64, len: u64) -> bool {
+        // The large records that a scan does not look into are read as well.
+        self.left_out += position.saturating_sub(self.looked_to);
         while let Some(ahead) = &self.ahead {
             let next = ahead.position();
             let before = next.saturating_sub(position);
@@ -174,7 +195,8 @@ impl<'a> Input<'a> {
             }
             let is_behind = before > 0 && !self.holds(position, before);
             let is_elsewhere = is_behind || position > next + PASSED_OVER_MAX;
-            if is_elsewhere || !self.take_ahead(before as usize) {
+            let is_waste = self.left_out > self.taken_ahead / 2 + PASSED_OVER_MAX;
+            if is_elsewhere || is_waste || !self.take_ahead(before as usize) {
                 self.ahead = None;
             } else if self.holds(position, len) {
                 return true;
@@ -188,12 +210,13 @@ impl<'a> Input<'a> {
         let Some(ahead) = &mut self.ahead else { return false };
         let next = ahead.position();
         let Some(mut piece) = ahead.take() else { return false };
-        let tail = self.base + self.filled - before;
+        let tail = self.base + (next - before as u64 - self.start) as usize;
         piece[HEADROOM - before..HEADROOM].copy_from_slice(&self.buffer[tail..tail + before]);
         let read = piece.len() - HEADROOM;
         ahead.give_back(std::mem::replace(&mut self.buffer, piece));
         (self.base, self.start, self.filled) = (HEADROOM - before, next - before as u64, before + read);
         self.read += read as u64;
+        self.taken_ahead += read as u64;
         true
     }
 }
@@ -204,7 +227,7 @@ pub(crate) const PIECE: u64 = 256 << 10;
 const PIECES_IN_ORDER: u32 = 2;
 /// What remains must be more than this for a thread to be started.
 const AHEAD_MIN: u64 = 8 << 20;
-/// Whoever leaves out more than this does not need what is read ahead.
+/// Whoever leaves out more than this, at once or beyond half of everything, does not need what is read ahead.
 const PASSED_OVER_MAX: u64 = 2 << 20;
 
 #[cfg(test)]
@@ -285,6 +308,20 @@ mod tests {
         }
         let read = input.take_read();
         assert!((LEN..LEN + 4000).contains(&read), "{read}");
+    }
+
+    #[test]
+    fn what_is_read_ahead_in_vain_is_not_read_for_long() {
+        let (_folder, file) = numbered();
+        let mut input = Input::new(&file, LEN);
+        (0..1000).for_each(|number| assert_eq!(input.number(number * 1000).unwrap(), number * 1000));
+        assert!(input.ahead.is_some());
+        for position in (1 << 20..LEN).step_by(900_000).map(|position| position / 8 * 8) {
+            assert_eq!(input.number(position).unwrap(), position);
+        }
+        assert!(input.ahead.is_none());
+        let read = input.take_read();
+        assert!(read < LEN / 2, "{read}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     input::Input,
     report::{Finding, Findings, TailTrouble},
 };
-use zeolith_storage::{Patience, Result};
+use zeolith_storage::{Patience, Result, StorageError};
 use zeolith_types::Tid;
 
 /// Where and how a scan ended.
@@ -105,6 +105,16 @@ impl<'a> Scan<'a> {
     }
 
     fn header(&mut self, position: u64) -> Result<Header> {
+        match self.header_in_whole_file(position) {
+            // Whoever writes the file may have made it shorter since.
+            Err(StorageError::Corrupt { .. }) if self.file.len()? < self.file_size => {
+                Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)))
+            }
+            header => header,
+        }
+    }
+
+    fn header_in_whole_file(&mut self, position: u64) -> Result<Header> {
         if position >= self.file_size {
             return Ok(Header::End(Tail::Clean));
         }
@@ -116,13 +126,8 @@ impl<'a> Scan<'a> {
         if position >= self.judged_from && self.is_torn(position, header_end.min(self.file_size))? {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Torn)));
         }
-        let header = match self.input.bytes(position, TRANSACTION_HEADER_LEN as u64) {
-            Ok(bytes) => bytes.first_chunk().map(TransactionHeader::decode),
-            // Whoever writes the file may have made it shorter since.
-            Err(_) if self.file.len()? < position + TRANSACTION_HEADER_LEN as u64 => None,
-            Err(error) => return Err(error),
-        };
-        let Some(header) = header else {
+        let bytes = self.input.bytes(position, TRANSACTION_HEADER_LEN as u64)?;
+        let Some(header) = bytes.first_chunk().map(TransactionHeader::decode) else {
             return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
         };
         let past = position.checked_add(header.len).and_then(|past| past.checked_add(NUMBER_LEN as u64));
@@ -240,9 +245,11 @@ mod tests {
             std::fs::write(&path, vec![0; 4 + there as usize]).unwrap();
             let file = DataFile { file: RealDisk.open(&path, Access::Read).unwrap(), path: path.clone() };
             let (index, mut findings) = (Index::default(), Findings::default());
-            let scan = Scan::new(&file, &index, 1000, Tid::ZERO, &mut findings);
-            let scanned = scan.run(4, None, &mut |_, _| {}).unwrap();
-            assert_eq!((scanned.end, scanned.tail), (4, Tail::Trouble(TailTrouble::ShortHeader)));
+            for judged_from in [u64::MAX, 4] {
+                let scan = Scan::new(&file, &index, 1000, Tid::ZERO, &mut findings);
+                let scanned = scan.judging_from(judged_from).run(4, None, &mut |_, _| {}).unwrap();
+                assert_eq!((scanned.end, scanned.tail), (4, Tail::Trouble(TailTrouble::ShortHeader)));
+            }
         }
     }
 }

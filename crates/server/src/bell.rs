@@ -114,7 +114,7 @@ async fn ring_while_listened(host: &Host, listeners: &Listeners) {
 /// What one connection listens to.
 pub(crate) struct Bell {
     published: watch::Receiver<Tid>,
-    /// Its place among the listeners of its worker; `None` on the way from one worker to another.
+    /// Its place among the listeners of its worker; `None` on the way to another one, and where nobody rings.
     place: Option<(Arc<Listeners>, usize)>,
     is_resting: bool,
 }

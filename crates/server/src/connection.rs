@@ -5,7 +5,8 @@
 //! Loads are answered here and now; what is not in memory goes to the blocking pool.
 
 use crate::{
-    bell::Bell,
+    balance::Balance,
+    bell::{Bell, Bells},
     blob_stream::BlobStream,
     conversation::Conversation,
     ended::{Awaited, Ended},
@@ -21,7 +22,11 @@ use crate::{
     status::status,
     workers::Seat,
 };
-use std::{collections::BTreeMap, io, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, atomic::AtomicUsize},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, sleep_until},
@@ -111,7 +116,7 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
         }
         let progress = tokio::time::timeout_at(until, pipe.progress());
         match progress.await.map_err(|_| Ended::Silence(Awaited::Hello))?.map_err(Ended::Socket)? {
-            Progress::Some => {}
+            Progress::Read | Progress::Written => {}
             Progress::Closed => return Err(Ended::ByPeer),
         }
     }
@@ -140,13 +145,17 @@ impl Connection<Socket> {
         self.conversation.label()
     }
 
-    /// Goes on at a worker that has a seat for it.
-    pub(crate) async fn go_on(self, mut seat: Seat) -> Option<Departure> {
+    /// Counts it among the connections of another worker.
+    pub(crate) fn count_among(&mut self, connections: &Arc<AtomicUsize>) {
+        self.conversation.seat.count_among(connections);
+    }
+
+    /// Goes on at another worker.
+    pub(crate) async fn go_on(self, bells: Arc<Bells>, balance: Arc<Balance>) -> Option<Departure> {
         let Self { pipe, mut conversation, unregistered, is_told_later } = self;
         match pipe.try_map(Divided::enter) {
             Ok(pipe) => {
-                seat.socket = Some(pipe.stream().shared());
-                conversation.sit(seat);
+                conversation.sit(bells, balance, pipe.stream().shared());
                 Connection { pipe, conversation, unregistered, is_told_later }.run().await
             }
             Err(error) => {
@@ -198,7 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let is_full = self.pipe.is_full();
             let out = &mut self.pipe.outgoing;
             match event {
-                Event::Socket(Progress::Some) => self.conversation.seat.heard(self.pipe.read_at()),
+                Event::Socket(Progress::Read) => self.conversation.seat.heard(self.pipe.read_at()),
+                Event::Socket(Progress::Written) => {}
                 Event::Socket(Progress::Closed) => return Err(Ended::ByPeer),
                 // Who does not read is not told either, or what waits for it would grow without bound. The log
                 // keeps it for a while, and then the client has fallen too far behind.
@@ -337,7 +347,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.pipe.write_out().await.map_err(Ended::Socket)?;
         if was_full && !self.pipe.is_full() {
             // The calls that had to wait for this can go on.
-            return Ok(Event::Socket(Progress::Some));
+            return Ok(Event::Socket(Progress::Written));
         }
         if let Some(to) = self.leaves() {
             return Ok(Event::Leaves(to));
@@ -435,10 +445,7 @@ const FIRST_FRAMES_MAX: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        bell::Bells,
-        scripted::{self, Scripted},
-    };
+    use crate::scripted::{self, Scripted};
     use std::{
         pin::Pin,
         sync::Mutex,

@@ -8,7 +8,8 @@ mod reads;
 mod votes;
 
 use crate::{
-    bell::Bell,
+    balance::Balance,
+    bell::{Bell, Bells},
     blob_stream::BlobStream,
     connection::Shared,
     ended::Ended,
@@ -21,6 +22,7 @@ use crate::{
     packing,
     pipe::Pipe,
     slow_loads::{Asked, SlowLoads},
+    socket::TryWrite,
     spool::PutAside,
     workers::Seat,
 };
@@ -242,8 +244,8 @@ impl Conversation {
     }
 
     /// Goes on at another worker. What was published meanwhile is due.
-    pub(crate) fn sit(&mut self, seat: Seat) {
-        self.seat = seat.after(&self.seat);
+    pub(crate) fn sit(&mut self, bells: Arc<Bells>, balance: Arc<Balance>, socket: Arc<dyn TryWrite>) {
+        self.seat.change(bells, balance, socket);
         if let (Some(bell), Some(host)) = (&mut self.bell, &self.host) {
             self.seat.bells.take(bell, host, self.encoding, self.seat.socket.clone());
         }

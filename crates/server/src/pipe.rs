@@ -36,8 +36,10 @@ pub(crate) struct Pipe<S> {
 /// What became of waiting for the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
-    /// More has come in, or what waited has gone out.
-    Some,
+    /// More has come in.
+    Read,
+    /// So much has gone out that calls can go on.
+    Written,
     /// The peer will send no more.
     Closed,
 }
@@ -114,11 +116,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
     fn poll_progress(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Progress>> {
         let was_full = self.is_full();
         if self.poll_write_out(context)?.is_ready() && was_full {
-            return Poll::Ready(Ok(Progress::Some));
+            return Poll::Ready(Ok(Progress::Written));
         }
         if was_full {
             // `is_full` may have become false half-way; then parked calls can go on.
-            return if self.is_full() { Poll::Pending } else { Poll::Ready(Ok(Progress::Some)) };
+            return if self.is_full() { Poll::Pending } else { Poll::Ready(Ok(Progress::Written)) };
         }
         let read = {
             let mut reading = pin!(self.stream.read_buf(self.incoming.space()));
@@ -128,7 +130,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pipe<S> {
             return Poll::Ready(Ok(Progress::Closed));
         }
         self.read_at = Instant::now();
-        Poll::Ready(Ok(Progress::Some))
+        Poll::Ready(Ok(Progress::Read))
     }
 
     /// Writes as much as the socket takes; ready when nothing is left.
@@ -195,7 +197,7 @@ mod tests {
         let mut pipe = Pipe::new(ours, 1024, QUEUE_MAX);
         pipe.outgoing.extend_from_slice(b"hello");
         theirs.write_all(b"\0\0\0\x02Z5").await.unwrap();
-        assert_eq!(pipe.progress().await.unwrap(), Progress::Some);
+        assert_eq!(pipe.progress().await.unwrap(), Progress::Read);
         assert_eq!(pipe.incoming.next_frame().unwrap().unwrap().as_ref(), b"Z5");
         let mut hello = [0; 5];
         theirs.read_exact(&mut hello).await.unwrap();

@@ -49,7 +49,7 @@ enum Errand {
     /// A connection that has just been accepted.
     Serve { socket: Socket, peer: String, id: SessionId, counted: Counted },
     /// One that another worker has served up to now.
-    GoOn(Box<Connection<Socket>>, Counted),
+    GoOn(Box<Connection<Socket>>),
     /// Ends all connections, and the worker.
     Stop,
 }
@@ -61,14 +61,14 @@ impl Workers {
         let desk = |number| Desk::new(Balance::new(number, Arc::clone(&loads)));
         let (desks, errands): (Vec<_>, Vec<_>) = (0..count).map(desk).unzip();
         let desks: Arc<[Desk]> = desks.into();
-        let start = |(number, errands)| {
-            let worker = Worker { desks: Arc::clone(&desks), number, shared: Arc::clone(shared) };
+        let mut workers = Self { desks, threads: Vec::new(), shared: Arc::clone(shared) };
+        for (number, errands) in errands.into_iter().enumerate() {
+            let worker = Worker { desks: Arc::clone(&workers.desks), number, shared: Arc::clone(shared) };
             let runtime = Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build()?;
             let thread = thread::Builder::new().name(format!("zeo-worker {number}"));
-            thread.spawn(move || worker.run(runtime, errands))
-        };
-        let threads = errands.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
-        Ok(Self { desks, threads, shared: Arc::clone(shared) })
+            workers.threads.push(thread.spawn(move || worker.run(runtime, errands))?);
+        }
+        Ok(workers)
     }
 
     /// Gives a connection to the worker that has the fewest, or closes it if there are too many.
@@ -93,13 +93,21 @@ impl Workers {
     }
 
     /// Ends all connections and waits until they have given up what they held.
-    pub(crate) fn stop(self) {
-        for desk in &*self.desks {
+    pub(crate) fn stop(mut self) {
+        let threads = std::mem::take(&mut self.threads);
+        drop(self);
+        for thread in threads {
             // A worker that panicked has nothing left to stop.
-            let _ = desk.errands.send(Errand::Stop);
-        }
-        for thread in self.threads {
             let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Workers {
+    /// All connections end soon.
+    fn drop(&mut self) {
+        for desk in &*self.desks {
+            let _ = desk.errands.send(Errand::Stop);
         }
     }
 }
@@ -131,10 +139,10 @@ impl Worker {
                             let seat = Seat::new(counted, &bells, balance);
                             connections.spawn(begin(socket, peer, id, Arc::clone(&self.shared), seat));
                         }
-                        Some(Errand::GoOn(connection, counted)) => {
-                            let seat = Seat::new(counted, &bells, balance);
-                            connections.spawn(connection.go_on(seat));
+                        Some(Errand::GoOn(connection)) => {
+                            connections.spawn(connection.go_on(Arc::clone(&bells), Arc::clone(balance)));
                         }
+                        // Each worker could send to itself, so there is an end only if somebody says so.
                         Some(Errand::Stop) | None => break,
                     },
                     Some(served) = connections.join_next(), if !connections.is_empty() => {
@@ -152,12 +160,14 @@ impl Worker {
 
     /// Lets another worker go on with a connection.
     fn send(&self, departure: Departure) {
-        let Departure { connection, to } = departure;
+        let Departure { mut connection, to } = departure;
         let Some(desk) = self.desks.get(to) else { return };
         tracing::debug!(target: log::PROTOCOL, "({}) goes on at worker {to}", connection.label());
-        let counted = Counted::in_(&desk.connections);
-        // Where nobody takes it the server stops, and all connections end.
-        let _ = desk.errands.send(Errand::GoOn(Box::new(connection), counted));
+        connection.count_among(&desk.connections);
+        if desk.errands.send(Errand::GoOn(Box::new(connection))).is_err() {
+            // All connections end then, unless it was a defect, which has been reported.
+            tracing::debug!(target: log::PROTOCOL, "worker {to} has ended");
+        }
     }
 }
 
@@ -210,10 +220,15 @@ impl Seat {
         if std::mem::take(&mut self.should_leave) { self.balance.leave(&mut self.talk) } else { None }
     }
 
-    /// This one for a connection that had that one.
-    pub(crate) fn after(mut self, before: &Self) -> Self {
-        self.talk = before.talk.elsewhere();
-        self
+    /// Counts the connection among those of another worker.
+    pub(crate) fn count_among(&mut self, connections: &Arc<AtomicUsize>) {
+        self.counted.move_to(connections);
+    }
+
+    /// From now on it is one at another worker.
+    pub(crate) fn change(&mut self, bells: Arc<Bells>, balance: Arc<Balance>, socket: Arc<dyn TryWrite>) {
+        (self.bells, self.balance, self.socket) = (bells, balance, Some(socket));
+        (self.talk, self.should_leave) = (self.talk.elsewhere(), false);
     }
 
     /// The only one of a worker that has these bells.
@@ -236,6 +251,12 @@ impl Counted {
     fn in_(connections: &Arc<AtomicUsize>) -> Self {
         connections.fetch_add(1, Relaxed);
         Self(Arc::clone(connections))
+    }
+
+    fn move_to(&mut self, connections: &Arc<AtomicUsize>) {
+        self.0.fetch_sub(1, Relaxed);
+        connections.fetch_add(1, Relaxed);
+        self.0 = Arc::clone(connections);
     }
 }
 
@@ -400,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn who_begins_to_say_much_goes_on_at_the_first_worker_with_all_that_has_begun() {
+    fn a_connection_goes_on_at_another_worker_with_all_that_has_begun() {
         let workers = workers(2);
         let (mut quiet, mut talker) = (Client::registered(&workers, 0), Client::registered(&workers, 1));
         talker.begin(1);
@@ -408,6 +429,7 @@ mod tests {
         let since = Time::now();
         while workers.connections() != [2, 0] {
             assert!(since.elapsed() < PATIENCE, "it stays where it is");
+            workers.desks[1].balance.send_all(0);
             talker.call("ping", &[]);
         }
         let (heard, own) = talker.commit();
