@@ -1,10 +1,11 @@
 //! Reads a file on in a thread of its own, while what has been read is looked at.
 //!
-//! Three pieces are read ahead at most, so there are five in memory at times. They are large, for whoever comes first to the end
-//! of one waits for the other, and is woken. A failed read ends the thread without a word: who needs the piece reads
-//! it again and says what is wrong.
+//! Three pieces are read ahead at most, so there are five in memory at times. Whoever comes first to the end of one waits
+//! for the other, and is woken: large ones are faster, and take more memory. A failed read ends the thread without a
+//! word: who needs the piece reads it again and says what is wrong.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
@@ -13,11 +14,13 @@ use std::{
 };
 use zeolith_disk::DiskFile;
 
-/// The pieces of a file from some position on, each [`PIECE`] long but the last.
+/// The pieces of a file from some position on.
 pub(crate) struct Ahead {
     /// Where the next piece begins, and the last one ends.
     next: u64,
     end: u64,
+    /// How long each is but the last.
+    piece: u64,
     pieces: Option<Receiver<Vec<u8>>>,
     /// Buffers to be used again.
     spare: Sender<Vec<u8>>,
@@ -25,13 +28,13 @@ pub(crate) struct Ahead {
 }
 
 impl Ahead {
-    /// Begins to read `file` from `start` to `end`. `None` if there is no thread to be had.
-    pub(crate) fn start(file: Arc<dyn DiskFile>, start: u64, end: u64) -> Option<Self> {
+    /// Begins to read `file` from `start` to `end`, so much at once. `None` if there is no thread to be had.
+    pub(crate) fn start(file: Arc<dyn DiskFile>, start: u64, end: u64, piece: u64) -> Option<Self> {
         let (sender, pieces) = sync_channel(PIECES_WAITING);
         let (spare, used) = channel();
-        let read = move || read_on(&*file, start, end, &sender, &used);
+        let read = move || read_on(&*file, start..end, piece, &sender, &used);
         let thread = thread::Builder::new().name("file-reader".into()).spawn(read).ok()?;
-        Some(Self { next: start, end, pieces: Some(pieces), spare, thread: Some(thread) })
+        Some(Self { next: start, end, piece, pieces: Some(pieces), spare, thread: Some(thread) })
     }
 
     /// Where the next piece begins.
@@ -42,7 +45,7 @@ impl Ahead {
     /// The next piece, after room for [`HEADROOM`] bytes. `None` if there is none.
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         let piece = self.pieces.as_ref()?.recv().ok()?;
-        self.next = self.end.min(self.next + PIECE);
+        self.next = self.end.min(self.next + self.piece);
         Some(piece)
     }
 
@@ -65,14 +68,14 @@ impl Drop for Ahead {
 
 fn read_on(
     file: &dyn DiskFile,
-    start: u64,
-    end: u64,
+    range: Range<u64>,
+    piece: u64,
     pieces: &SyncSender<Vec<u8>>,
     used: &Receiver<Vec<u8>>,
 ) {
-    let mut position = start;
-    while position < end {
-        let len = PIECE.min(end - position) as usize;
+    let mut position = range.start;
+    while position < range.end {
+        let len = piece.min(range.end - position) as usize;
         let mut buffer = used.try_recv().unwrap_or_default();
         if buffer.len() != HEADROOM + len {
             // Once, as a rule: it is one of ours the next time.
@@ -85,8 +88,6 @@ fn read_on(
     }
 }
 
-/// How much is read ahead at once.
-pub(crate) const PIECE: u64 = 1 << 20;
 /// So much of the piece before can be put in front of one.
 pub(crate) const HEADROOM: usize = 64 << 10;
 /// So many pieces wait until somebody takes them; one more is being read.

@@ -1,7 +1,7 @@
 //! Reads a file once from its beginning to its end, in large pieces, and ahead if the disk gains by that.
 
 use crate::{
-    ahead::{self, Ahead, HEADROOM},
+    ahead::{Ahead, HEADROOM},
     file::DataFile,
     format::{NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TransactionHeader},
 };
@@ -12,8 +12,9 @@ use zeolith_storage::{Patience, Result, StorageError};
 pub(crate) struct Input<'a> {
     pub(crate) file: &'a DataFile,
     end: u64,
-    /// How much is read at once.
+    /// How much is read at once, and ahead.
     piece: u64,
+    ahead_piece: u64,
     buffer: Vec<u8>,
     /// Where in the buffer the bytes of the file begin, where they do in the file, and how many there are.
     base: usize,
@@ -36,12 +37,20 @@ impl<'a> Input<'a> {
         Self::in_pieces(file, end, PIECE)
     }
 
+    /// The same for somebody who is in a hurry, and has memory.
+    pub(crate) const fn in_a_hurry(file: &'a DataFile, end: u64) -> Self {
+        let mut input = Self::new(file, end);
+        input.ahead_piece = LARGE_PIECE;
+        input
+    }
+
     /// The same for somebody who leaves out more than `piece` bytes now and then.
     pub(crate) const fn in_pieces(file: &'a DataFile, end: u64, piece: u64) -> Self {
         Self {
             file,
             end,
             piece,
+            ahead_piece: PIECE,
             buffer: Vec::new(),
             base: 0,
             start: 0,
@@ -152,7 +161,7 @@ impl<'a> Input<'a> {
         let last = self.start..=self.start + self.filled as u64 + self.piece;
         self.in_order = if last.contains(&position) { self.in_order + 1 } else { 0 };
         (self.base, self.start, self.filled) = (0, position, 0);
-        if wanted <= PIECE as usize && self.buffer.len() > HEADROOM + ahead::PIECE as usize {
+        if wanted <= PIECE as usize && self.buffer.len() > HEADROOM + self.ahead_piece as usize {
             // A large record's memory is given back with the next piece.
             self.buffer = Vec::new();
         }
@@ -168,7 +177,7 @@ impl<'a> Input<'a> {
         }
         let next = position + self.filled as u64;
         if self.ahead.is_none() && self.is_worth_a_thread(next) {
-            self.ahead = Ahead::start(Arc::clone(&self.file.file), next, self.end);
+            self.ahead = Ahead::start(Arc::clone(&self.file.file), next, self.end, self.ahead_piece);
             (self.taken_ahead, self.left_out) = (0, 0);
         }
         Ok(())
@@ -223,6 +232,8 @@ impl<'a> Input<'a> {
 
 /// How much is read at once.
 pub(crate) const PIECE: u64 = 256 << 10;
+/// Of this size five are several megabytes: while a server starts that is no matter.
+const LARGE_PIECE: u64 = 1 << 20;
 /// So many pieces one after the other promise more.
 const PIECES_IN_ORDER: u32 = 2;
 /// What remains must be more than this for a thread to be started.
@@ -261,7 +272,8 @@ mod tests {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 (state >> 33) % of
             };
-            let mut input = Input::new(&file, LEN);
+            let mut input =
+                if seed % 2 == 0 { Input::new(&file, LEN) } else { Input::in_a_hurry(&file, LEN) };
             let (mut position, mut was_ahead, mut seen) = (8, false, 0);
             while position < LEN {
                 let size = match next(40) {

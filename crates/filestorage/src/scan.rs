@@ -60,7 +60,7 @@ impl<'a> Scan<'a> {
         last_tid: Tid,
         findings: &'a mut Findings,
     ) -> Self {
-        let input = Input::new(file, file_size);
+        let input = Input::in_a_hurry(file, file_size);
         Self { file, index, input, file_size, judged_from: u64::MAX, findings, last_tid }
     }
 
