@@ -9,6 +9,8 @@ from ZEO.ClientStorage import ClientStorage
 def pytest_collection_modifyitems(items):
     if servers.server_command() is None:
         pytest.exit("no server: build one (cargo build --release --bin runzeo), or set ZEOLITH_SERVER_CMD", 2)
+    # Nothing is skipped with our server. Python's own can run the same tests, to show that they expect what it does, and
+    # leaves out what it does not have: each mark says what.
     if not servers.is_reference():
         return
     for item in items:
