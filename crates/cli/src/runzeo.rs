@@ -4,6 +4,7 @@
 //! that should not be started again; what goes wrong afterwards, and SIGHUP, with 1.
 
 use crate::{
+    descriptors,
     eventlog::{EventLog, LogSettings},
     getopt::{Given, Known, getopt},
     output::{complain, say},
@@ -115,6 +116,8 @@ fn start(program: &str, options: Options) -> Result<ExitCode, Trouble> {
     }
     let (plan, log_settings) = plan(options)?;
     let is_configured = log_settings.is_some();
+    // The log has a thread.
+    descriptors::make_room(plan.server.connections_max);
     let log = EventLog::install(log_settings.unwrap_or_else(LogSettings::default_stderr))
         .map_err(|error| Trouble::Usage(format!("can't open the event log: {error}")))?;
     let ready = |_: &[String]| {

@@ -1,6 +1,7 @@
 //! `zeolith serve`: serves a file with no configuration at all, and says how to connect to it.
 
 use crate::{
+    descriptors,
     eventlog::{EventLog, LogSettings},
     output::{complain, say},
     service::{self, End, Plan},
@@ -52,6 +53,8 @@ fn timeout(text: &str) -> Result<f64, String> {
 
 /// Serves until a signal ends it.
 pub(crate) fn run(options: Options) -> ExitCode {
+    // Before the log, which has a thread.
+    descriptors::make_room(Settings::default().connections_max);
     let log = match prepare(&options) {
         Ok(log) => log,
         Err(message) => return failed(&message),

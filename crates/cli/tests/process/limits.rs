@@ -32,9 +32,14 @@ fn serving(keys: &str) -> (Site, Running, Value) {
 
 /// A figure of the process in MiB: `VmRSS` is what it has in memory, `VmHWM` the most that it has had.
 fn memory(server: &Running, figure: &str) -> u64 {
+    status(server, figure) >> 10
+}
+
+/// A figure that the system has of the process.
+fn status(server: &Running, figure: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(figure)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// Loads of others take no longer than this, whatever happens. Alone on two processors it is a hundredth of that,
@@ -204,6 +209,14 @@ fn a_connection_too_many_is_closed_at_once_and_the_next_one_finds_room_again() {
     client.register();
     assert!(client.hits("connections-max") >= 1);
     server.wait_for("refused: there are 5 connections already (connections-max)");
+}
+
+#[test]
+fn there_is_room_for_all_connections_before_the_first_one() {
+    let (_site, server, _) = serving("connections-max 3000");
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // Else the table grows under way, and who connects then waits for all processors.
+    assert!(status(&server, "FDSize:") >= maximum.map_or(3000, |files| files.min(3000)));
 }
 
 #[test]
