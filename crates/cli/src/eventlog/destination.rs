@@ -65,6 +65,15 @@ impl Output {
         }
     }
 
+    /// Whether the file would be put aside between `before` and `more` bytes.
+    pub(super) fn rotates_between(&self, before: usize, more: usize, now: Timestamp) -> bool {
+        match self {
+            Self::Stdout | Self::Stderr => false,
+            Self::File(file) => file.rotates_between(before, more, now),
+        }
+    }
+
+    /// Writes one line or several, which are not parted by a rotation.
     pub(super) fn write(&mut self, line: &[u8], now: Timestamp) -> io::Result<()> {
         match self {
             Self::Stdout => {
@@ -103,7 +112,7 @@ impl LogFile {
 
     fn write(&mut self, line: &[u8], now: Timestamp) -> io::Result<()> {
         self.file()?;
-        if self.is_full(line.len() as u64) || self.due.is_some_and(|due| due <= now) {
+        if self.rotates_between(0, line.len(), now) {
             self.rotate(now)?;
         }
         let result = self.file()?.write_all(line);
@@ -115,11 +124,13 @@ impl LogFile {
         result
     }
 
-    fn is_full(&self, more: u64) -> bool {
-        match self.rotation {
-            Rotation::Size { bytes, .. } => self.size > 0 && self.size + more >= bytes,
+    fn rotates_between(&self, before: usize, more: usize, now: Timestamp) -> bool {
+        let (before, more) = (self.size + before as u64, more as u64);
+        let is_full = match self.rotation {
+            Rotation::Size { bytes, .. } => before > 0 && before + more >= bytes,
             Rotation::Never | Rotation::Timed { .. } => false,
-        }
+        };
+        is_full || self.due.is_some_and(|due| due <= now)
     }
 
     fn reopen(&mut self, now: Timestamp) -> io::Result<()> {

@@ -6,6 +6,7 @@ use super::{
     format::Format,
     record::Record,
 };
+use jiff::Timestamp;
 use std::io;
 
 /// What one handler section says.
@@ -23,6 +24,8 @@ pub(super) struct Handler {
     format: Format,
     date_format: DateFormat,
     output: Output,
+    /// Lines that are written together, how many they are, and when the last of them was made.
+    gathered: (String, u64, Timestamp),
     failures: u64,
 }
 
@@ -30,17 +33,42 @@ impl Handler {
     pub(super) fn open(settings: HandlerSettings) -> io::Result<Self> {
         let HandlerSettings { level, format, date_format, destination } = settings;
         let output = Output::open(destination)?;
-        Ok(Self { level, format, date_format, output, failures: 0 })
+        let gathered = (String::new(), 0, Timestamp::UNIX_EPOCH);
+        Ok(Self { level, format, date_format, output, gathered, failures: 0 })
     }
 
-    /// Writes a record if it is of the handler's level. A line that can't be written is counted; the
-    /// next one that can is followed by the count.
+    /// Takes a record if it is of the handler's level; it is written with the next [`Self::flush`] at the latest.
     pub(super) fn handle(&mut self, record: &Record) {
         if record.level < self.level {
             return;
         }
-        if self.write(record).is_err() {
-            self.failures += 1;
+        let mut line = self.format.render(record, &self.date_format);
+        line.push('\n');
+        let gathered = self.gathered.0.len();
+        // The line at which a file is put aside begins the new one.
+        if gathered + line.len() > GATHERED_MAX
+            || self.output.rotates_between(gathered, line.len(), record.created)
+        {
+            self.flush();
+        }
+        let (lines, count, created) = &mut self.gathered;
+        lines.push_str(&line);
+        *count += 1;
+        *created = record.created;
+    }
+
+    /// Writes what was taken. Lines that can't be written are counted; the next ones that can are followed by the
+    /// count.
+    pub(super) fn flush(&mut self) {
+        let (lines, count, created) = &mut self.gathered;
+        if lines.is_empty() {
+            return;
+        }
+        let written = self.output.write(lines.as_bytes(), *created);
+        lines.clear();
+        let count = std::mem::take(count);
+        if written.is_err() {
+            self.failures += count;
         } else if self.failures > 0 {
             let message =
                 format!("{} log lines are missing before this one: writing them failed", self.failures);
@@ -50,8 +78,9 @@ impl Handler {
         }
     }
 
-    /// Opens the file again, or rotates it if it is one that rotates.
+    /// Opens the file again, or rotates it if it is one that rotates. What was taken before goes into the old one.
     pub(super) fn reopen(&mut self) {
+        self.flush();
         if self.output.reopen().is_err() {
             self.failures += 1;
         }
@@ -61,5 +90,89 @@ impl Handler {
         let mut line = self.format.render(record, &self.date_format);
         line.push('\n');
         self.output.write(line.as_bytes(), record.created)
+    }
+}
+
+/// Bytes of lines that are written together.
+const GATHERED_MAX: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{destination::Rotation, format::Style},
+        *,
+    };
+    use std::{fs, path::Path};
+
+    /// A handler that writes nothing but messages.
+    fn handler(path: &Path, rotation: Rotation) -> Handler {
+        let settings = HandlerSettings {
+            level: 20,
+            format: Format::compile("%(message)s", Style::Percent, false).unwrap(),
+            date_format: DateFormat::compile("%S").unwrap(),
+            destination: Destination::File { path: path.to_owned(), delay: true, rotation },
+        };
+        Handler::open(settings).unwrap()
+    }
+
+    fn handle(handler: &mut Handler, lines: &[&str]) {
+        for line in lines {
+            handler.handle(&Record::new(20, "x", (*line).to_owned()));
+        }
+    }
+
+    #[test]
+    fn lines_that_are_written_together_fill_files_as_single_ones_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = ["one", "two", "three", "four", "fiveandmore", "six"];
+        let rotation = Rotation::Size { bytes: 10, keep: 9 };
+        let (together, single) = (folder.path().join("together"), folder.path().join("single"));
+        let mut handlers = [handler(&together, rotation), handler(&single, rotation)];
+        handle(&mut handlers[0], &lines);
+        handlers[0].flush();
+        for line in lines {
+            handle(&mut handlers[1], &[line]);
+            handlers[1].flush();
+        }
+        for suffix in ["", ".1", ".2", ".3", ".4"] {
+            let read =
+                |name: &str| fs::read_to_string(folder.path().join(format!("{name}{suffix}"))).unwrap();
+            assert_eq!(read("together"), read("single"), "{suffix}");
+        }
+        assert!(!folder.path().join("together.5").exists());
+    }
+
+    #[test]
+    fn all_lines_of_a_write_that_failed_are_counted_and_told_of_with_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("logs");
+        let path = directory.join("log");
+        let mut handler = handler(&path, Rotation::Never);
+        handle(&mut handler, &["one", "two"]);
+        handler.flush();
+        handle(&mut handler, &["three"]);
+        handler.flush();
+        fs::create_dir(&directory).unwrap();
+        handle(&mut handler, &["four"]);
+        assert!(!path.exists());
+        handler.flush();
+        let expected = "four\n3 log lines are missing before this one: writing them failed\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_file_that_is_opened_again_has_what_was_logged_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, moved) = (folder.path().join("log"), folder.path().join("moved"));
+        let mut handler = handler(&path, Rotation::Never);
+        handle(&mut handler, &["before"]);
+        handler.flush();
+        fs::rename(&path, &moved).unwrap();
+        handle(&mut handler, &["still"]);
+        handler.reopen();
+        handle(&mut handler, &["after"]);
+        handler.flush();
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!((read(&moved).as_str(), read(&path).as_str()), ("before\nstill\n", "after\n"));
     }
 }

@@ -91,6 +91,7 @@ impl Queue {
                 let record = Record::new(30, "ZEO.log", message);
                 handlers.iter_mut().for_each(|handler| handler.handle(&record));
             }
+            handlers.iter_mut().for_each(Handler::flush);
             // Lines that come in a stream gather meanwhile, or each of them would wake this thread.
             thread::sleep(GATHERING);
         }
