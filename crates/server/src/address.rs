@@ -1,12 +1,17 @@
 //! Where a server listens, and the sockets that do it.
 
+use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
-    os::unix::{fs::FileTypeExt, net::UnixStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::FileTypeExt, net::UnixStream},
+    },
     path::{Path, PathBuf},
 };
+use tokio::io::Interest;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +39,35 @@ impl fmt::Display for Address {
 
 /// A socket that listens.
 pub(crate) enum Listener {
-    Tcp(tokio::net::TcpListener),
+    Tcp(TcpAcceptor),
     Unix(tokio::net::UnixListener, PathBuf),
+}
+
+/// A TCP socket that listens. What it accepts is known to no event loop, for it is another thread's that serves it.
+///
+/// Tokio's own listener makes each connection known to its event loop at once, which two calls of the system would take
+/// back. Its streams say when their descriptor is ready and accept nothing, so the descriptor goes as one of those.
+pub(crate) struct TcpAcceptor(tokio::net::TcpStream);
+
+impl TcpAcceptor {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        tokio::net::TcpStream::from_std(OwnedFd::from(listener).into()).map(Self)
+    }
+
+    /// The next connection, which does not block, and who it is from.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let accept = || Ok(accept_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?);
+        let stream = TcpStream::from(self.0.async_io(Interest::READABLE, accept).await?);
+        let peer = stream.peer_addr()?;
+        Ok((stream, peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 impl Listener {
@@ -69,7 +101,7 @@ pub(crate) fn listen(address: &Address) -> io::Result<Vec<Listener>> {
                     Ok(listener) => {
                         // All interfaces get the port that the first one was given.
                         port = listener.local_addr()?.port();
-                        listeners.push(Listener::Tcp(listener));
+                        listeners.push(Listener::Tcp(TcpAcceptor::new(listener)?));
                     }
                     // A machine without IPv6 can still listen on everything it has.
                     Err(error) if !listeners.is_empty() && is_missing_family(&error) => {}
@@ -95,7 +127,7 @@ fn is_missing_family(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(EAFNOSUPPORT | EADDRNOTAVAIL))
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -104,7 +136,7 @@ fn listen_tcp(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    tokio::net::TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn listen_unix(path: &Path) -> io::Result<Listener> {

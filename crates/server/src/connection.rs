@@ -61,7 +61,7 @@ async fn welcome(
     id: SessionId,
     shared: Arc<Shared>,
     mut seat: Seat,
-) -> Option<Connection<Divided>> {
+) -> Option<Box<Connection<Divided>>> {
     seat.socket = Some(stream.shared());
     let announced = if shared.settings.msgpack { Encoding::Msgpack } else { Encoding::Pickle };
     // Nobody needs more before the registration, and there can be many who never come to it.
@@ -103,7 +103,7 @@ async fn welcome(
     let conversation = Conversation::new(id, peer, encoding, shared, seat);
     let register_until = Instant::now() + conversation.shared.settings.register_timeout;
     let unregistered = Some((unregistered, register_until));
-    Some(Connection { pipe, conversation, unregistered, is_told_later: false })
+    Some(Box::new(Connection { pipe, conversation, unregistered, is_told_later: false }))
 }
 
 async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
@@ -122,7 +122,8 @@ async fn hello<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// A socket, and what is said on it.
+/// A socket, and what is said on it. In a box of its own: a task has room for all that its steps hand on to each
+/// other, and each of them would have room for a whole connection.
 pub(crate) struct Connection<S> {
     pipe: Pipe<S>,
     conversation: Conversation,
@@ -134,7 +135,7 @@ pub(crate) struct Connection<S> {
 
 /// A connection on its way from one worker to another.
 pub(crate) struct Departure {
-    pub(crate) connection: Connection<Socket>,
+    pub(crate) connection: Box<Connection<Socket>>,
     /// The number of the worker where it goes on.
     pub(crate) to: usize,
 }
@@ -151,12 +152,16 @@ impl Connection<Socket> {
     }
 
     /// Goes on at another worker.
-    pub(crate) async fn go_on(self, bells: Arc<Bells>, balance: Arc<Balance>) -> Option<Departure> {
-        let Self { pipe, mut conversation, unregistered, is_told_later } = self;
+    pub(crate) async fn go_on(
+        self: Box<Self>,
+        bells: Arc<Bells>,
+        balance: Arc<Balance>,
+    ) -> Option<Departure> {
+        let Self { pipe, mut conversation, unregistered, is_told_later } = *self;
         match pipe.try_map(Divided::enter) {
             Ok(pipe) => {
                 conversation.sit(bells, balance, pipe.stream().shared());
-                Connection { pipe, conversation, unregistered, is_told_later }.run().await
+                Box::new(Connection { pipe, conversation, unregistered, is_told_later }).run().await
             }
             Err(error) => {
                 Ended::Socket(error).report(conversation.label(), &conversation.shared.limits);
@@ -168,7 +173,7 @@ impl Connection<Socket> {
 
 impl Connection<Divided> {
     /// Goes on until the connection ends, and cleans up after it, or until it should go on at another worker.
-    pub(crate) async fn run(mut self) -> Option<Departure> {
+    pub(crate) async fn run(mut self: Box<Self>) -> Option<Departure> {
         let converse = self.converse().await;
         let label = self.conversation.label().to_owned();
         let limits = Arc::clone(&self.conversation.shared.limits);
@@ -184,11 +189,11 @@ impl Connection<Divided> {
     }
 
     /// Leaves the event loop of its worker.
-    fn depart(self) -> io::Result<Connection<Socket>> {
-        let Self { pipe, mut conversation, unregistered, is_told_later } = self;
+    fn depart(self: Box<Self>) -> io::Result<Box<Connection<Socket>>> {
+        let Self { pipe, mut conversation, unregistered, is_told_later } = *self;
         conversation.rise();
         let pipe = pipe.try_map(Divided::leave)?;
-        Ok(Connection { pipe, conversation, unregistered, is_told_later })
+        Ok(Box::new(Connection { pipe, conversation, unregistered, is_told_later }))
     }
 }
 
@@ -460,6 +465,8 @@ mod tests {
     /// A client whose next words are always there already, until it has said enough.
     struct Chatterbox {
         next_words: Box<dyn FnMut() -> Option<Vec<u8>> + Send>,
+        /// What there was no room for.
+        unsaid: Vec<u8>,
         heard: Arc<Mutex<Vec<u8>>>,
         /// Whether it goes when it has said enough.
         goes: bool,
@@ -473,11 +480,16 @@ mod tests {
             _: &mut Context<'_>,
             buffer: &mut ReadBuf<'_>,
         ) -> Poll<io::Result<()>> {
-            match (self.next_words)() {
-                Some(words) => buffer.put_slice(&words),
-                None if self.goes => {}
-                None => return Poll::Pending,
+            if self.unsaid.is_empty() {
+                match (self.next_words)() {
+                    Some(words) => self.unsaid = words,
+                    None if self.goes => {}
+                    None => return Poll::Pending,
+                }
             }
+            let fits = self.unsaid.len().min(buffer.remaining());
+            buffer.put_slice(&self.unsaid[..fits]);
+            self.unsaid.drain(..fits);
             Poll::Ready(Ok(()))
         }
     }
@@ -504,7 +516,12 @@ mod tests {
             words_left = words_left.checked_sub(1)?;
             Some(HEARTBEAT.to_vec())
         };
-        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::default(), goes: true };
+        let client = Chatterbox {
+            next_words: Box::new(next_words),
+            unsaid: Vec::new(),
+            heard: Arc::default(),
+            goes: true,
+        };
         connected(client, BTreeMap::new(), register_until)
     }
 
@@ -572,7 +589,7 @@ mod tests {
         let mut words = vec![call("ping", &[]).repeat(200), register].into_iter().rev();
         let heard = Arc::<Mutex<Vec<u8>>>::default();
         let next_words = Box::new(move || words.next());
-        let client = Chatterbox { next_words, heard: Arc::clone(&heard), goes: false };
+        let client = Chatterbox { next_words, unsaid: Vec::new(), heard: Arc::clone(&heard), goes: false };
         let hosts = BTreeMap::from([("1".to_owned(), host)]);
         let connection = connected(client, hosts, Instant::now() + Duration::from_secs(60));
         assert!(tokio::time::timeout(Duration::from_secs(10), end_of(connection)).await.is_err());
@@ -596,7 +613,12 @@ mod tests {
             Some(call(method, &arguments))
         };
         let heard = Arc::<Mutex<Vec<u8>>>::default();
-        let client = Chatterbox { next_words: Box::new(next_words), heard: Arc::clone(&heard), goes: true };
+        let client = Chatterbox {
+            next_words: Box::new(next_words),
+            unsaid: Vec::new(),
+            heard: Arc::clone(&heard),
+            goes: true,
+        };
         let hosts = BTreeMap::from([("1".to_owned(), host)]);
         let patient = Instant::now() + Duration::from_secs(60);
         assert!(matches!(end_of(connected(client, hosts, patient)).await, Ended::ByPeer));

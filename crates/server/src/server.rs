@@ -185,7 +185,7 @@ async fn accept_one(listener: &Listener) -> io::Result<(Socket, String)> {
             let (stream, peer) = listener.accept().await?;
             // Replies are written whole; waiting for more would only delay them.
             stream.set_nodelay(true)?;
-            Ok((Socket::Tcp(stream.into_std()?), peer.to_string()))
+            Ok((Socket::Tcp(stream), peer.to_string()))
         }
         Listener::Unix(listener, path) => {
             let (stream, _) = listener.accept().await?;

@@ -164,7 +164,7 @@ impl Worker {
         let Some(desk) = self.desks.get(to) else { return };
         tracing::debug!(target: log::PROTOCOL, "({}) goes on at worker {to}", connection.label());
         connection.count_among(&desk.connections);
-        if desk.errands.send(Errand::GoOn(Box::new(connection))).is_err() {
+        if desk.errands.send(Errand::GoOn(connection)).is_err() {
             // All connections end then, unless it was a defect, which has been reported.
             tracing::debug!(target: log::PROTOCOL, "worker {to} has ended");
         }

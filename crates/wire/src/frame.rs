@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: BytesMut,
+    /// How much room was made last.
+    space: usize,
     size_max: usize,
 }
 
@@ -18,7 +20,7 @@ impl FrameReader {
     /// A reader that takes frames of at most `size_max` bytes.
     #[must_use]
     pub fn new(size_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), size_max }
+        Self { buffer: BytesMut::new(), space: 0, size_max }
     }
 
     /// From now on takes frames of at most `size_max` bytes.
@@ -30,8 +32,10 @@ impl FrameReader {
     #[must_use]
     pub fn space(&mut self) -> &mut BytesMut {
         // A frame that is kept keeps its buffer, so a buffer is filled well before the next is taken.
-        if self.buffer.capacity() - self.buffer.len() < SPACE_MIN {
-            self.buffer.reserve(SPACE);
+        let room_min = if self.space == SPACE_FIRST { 1 } else { SPACE_MIN };
+        if self.buffer.capacity() - self.buffer.len() < room_min {
+            self.space = if self.space == 0 { SPACE_FIRST } else { SPACE };
+            self.buffer.reserve(self.space);
         }
         &mut self.buffer
     }
@@ -102,7 +106,9 @@ pub fn append_frame(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) -> Resu
 pub const FRAME_SIZE_MAX: usize = 256 << 20;
 /// Bytes of length before each frame.
 const PREFIX_LEN: usize = 4;
-/// Room made for reads from the socket, once less than `SPACE_MIN` is left.
+/// Room made for the first reads from the socket: many come, say hello and little else.
+const SPACE_FIRST: usize = 1 << 10;
+/// Room made for further reads, once less than `SPACE_MIN` is left.
 const SPACE: usize = 16 << 10;
 const SPACE_MIN: usize = 2 << 10;
 
@@ -162,6 +168,21 @@ mod tests {
             .collect();
         let (first, last) = (kept[0].as_ptr() as usize, kept[9].as_ptr() as usize);
         assert_eq!(last - first, 9 * 6);
+    }
+
+    #[test]
+    fn who_says_little_has_little_room_and_who_says_more_has_more() {
+        let mut reader = FrameReader::default();
+        let mut rooms = Vec::new();
+        for _ in 0..500 {
+            let space = reader.space();
+            let room = space.capacity() - space.len();
+            rooms.push(room);
+            space.extend_from_slice(&b"\0\0\0\x02Z5"[..room.min(6)]);
+            while reader.next_frame().unwrap().is_some() {}
+        }
+        assert!(rooms[..SPACE_FIRST / 6].iter().all(|room| (1..2 * SPACE_FIRST).contains(room)), "{rooms:?}");
+        assert!(rooms[SPACE_FIRST / 5..].iter().all(|room| *room >= SPACE_MIN), "{rooms:?}");
     }
 
     #[test]
