@@ -227,7 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Event::Mail(mail) => {
                     if let Some(job) = self.conversation.mail(mail, out)? {
-                        self.do_job(job).await?;
+                        Box::pin(self.do_job(job)).await?;
                     }
                 }
                 Event::Loaded(load) => self.conversation.load_finished(load, out)?,
@@ -244,7 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Ok(());
             };
             if let Some(job) = self.conversation.receive(&frame, &mut self.pipe.outgoing)? {
-                self.do_job(job).await?;
+                Box::pin(self.do_job(job)).await?;
             }
             // The next frame may be here already, and be larger than what was taken up to now.
             if self.unregistered.is_some() && self.conversation.session.access() != Access::Unregistered {
@@ -304,7 +304,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let mail = tokio::select! {
                 biased;
                 drained = self.pipe.drain() => return drained.map_err(Ended::Socket),
-                mail = self.conversation.mailbox.1.recv() => mail.ok_or(Ended::ByPeer)?,
+                mail = self.conversation.mailbox.take() => mail,
                 () = sleep_until(stuck_at) => {
                     // Something may have been taken since.
                     if self.pipe.undrained_at(patience) <= Instant::now() {
@@ -331,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 return Err(Ended::PushedOut);
             }
         }
-        if let Ok(mail) = self.conversation.mailbox.1.try_recv() {
+        if let Some(mail) = self.conversation.mailbox.try_take() {
             return Ok(Some(Event::Mail(mail)));
         }
         // Whoever does not read gets nothing more to keep.
@@ -385,10 +385,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             // The socket first: it is nearly always the one, and then the others need not be asked.
             biased;
             progress = self.pipe.progress() => progress.map(Event::Socket).map_err(Ended::Socket),
-            mail = conversation.mailbox.1.recv() => match mail {
-                Some(mail) => Ok(Event::Mail(mail)),
-                None => Err(Ended::ByPeer),
-            },
+            mail = conversation.mailbox.take() => Ok(Event::Mail(mail)),
             () = rings(bell, rest) => Ok(Event::Published),
             () = pushed_out(unregistered) => Err(Ended::PushedOut),
             Some(load) = conversation.slow_loads.next(), if takes_loads => {
@@ -571,7 +568,7 @@ mod tests {
     async fn who_never_stops_talking_loses_its_locks_in_time_all_the_same() {
         let patient = Instant::now() + Duration::from_secs(60);
         let talking = connection(1_000_000, patient);
-        talking.conversation.mailbox.0.send(Mail::TimedOut(Duration::from_secs(1))).unwrap();
+        talking.conversation.mailbox.put(Mail::TimedOut(Duration::from_secs(1)));
         let ended = end_of(talking).await;
         assert!(matches!(ended, Ended::TransactionTimeout), "{ended}");
     }

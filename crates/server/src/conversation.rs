@@ -18,6 +18,7 @@ use crate::{
     listeners::{Rest, Told},
     log,
     log_writer::Finish,
+    mailbox::Mailbox,
     output::Output,
     packing,
     pipe::Pipe,
@@ -29,10 +30,7 @@ use crate::{
 pub(crate) use blobs::Upload;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use zeolith_core::{
     Answer, Caller, CloseReason, Iterators, Outbox as _, Read, Rules, Session, SessionId, Step,
 };
@@ -50,7 +48,7 @@ pub(crate) struct Conversation {
     pub(crate) seat: Seat,
     /// Rings when something is published, from the registration on.
     pub(crate) bell: Option<Bell>,
-    pub(crate) mailbox: (mpsc::UnboundedSender<Mail>, mpsc::UnboundedReceiver<Mail>),
+    pub(crate) mailbox: Arc<Mailbox>,
     iterators: Iterators,
     put_aside: PutAside,
     /// The transaction that was voted last is no large one.
@@ -93,7 +91,7 @@ impl Conversation {
             host: None,
             seat,
             bell: None,
-            mailbox: mpsc::unbounded_channel(),
+            mailbox: Arc::default(),
             iterators: Iterators::new(shared.settings.iterators_max),
             slow_loads: SlowLoads::new(shared.settings.client_queue_max),
             shared,
@@ -222,7 +220,7 @@ impl Conversation {
         if result.is_err() {
             return self.answer(Answer { to, result }, out);
         }
-        host.join(self.session.id(), self.mailbox.0.clone());
+        host.join(self.session.id(), Arc::clone(&self.mailbox));
         self.bell = Some(bell);
         self.host = Some(host);
         // Not as of what has been published since: no notice comes before this answer.
@@ -265,7 +263,7 @@ impl Conversation {
                 Output { out, encoding: self.encoding, host: self.host.as_deref() }.info();
                 Ok(None)
             }
-            Mail::Packed(to, result) => self.answer(Answer { to, result }, out).map(|()| None),
+            Mail::Packed(answer) => self.answer(answer, out).map(|()| None),
             Mail::Disowned => Err(Ended::Disowned),
             // What is with the log writer will be written; closing now would only hide the outcome.
             Mail::TimedOut(_) if self.session.is_finishing() => Ok(None),

@@ -7,6 +7,7 @@ use crate::{
     log::blather,
     log_writer,
     log_writer::{Finish, Pen},
+    mailbox::Mailbox,
     packing::Packs,
     settings::Settings,
 };
@@ -17,12 +18,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, mpsc},
     time::Duration,
 };
-use tokio::sync::{Notify, mpsc::UnboundedSender, watch};
+use tokio::sync::{Notify, watch};
 use zeolith_core::{
-    Abandoned, Caller, Coordinator, Counters, Grant, Inquiry, Lock, LockSet, PublicationLog, SessionId,
+    Abandoned, Answer, Coordinator, Counters, Grant, Inquiry, Lock, LockSet, PublicationLog, SessionId,
 };
 use zeolith_storage::{ConflictPolicy, Patience, Storage, StorageError, TransactionId, Voted, WriteSet};
-use zeolith_types::{Refusal, Reply, Tid};
+use zeolith_types::{Refusal, Tid};
 
 /// A storage that is served.
 pub(crate) struct Host {
@@ -42,7 +43,7 @@ pub(crate) struct Host {
     pub(crate) deadline_set: Notify,
     coordinator: Mutex<Coordinator>,
     log: RwLock<PublicationLog>,
-    mailboxes: Mutex<HashMap<SessionId, UnboundedSender<Mail>>>,
+    mailboxes: Mutex<HashMap<SessionId, Arc<Mailbox>>>,
     finishes: Mutex<Option<mpsc::Sender<Finish>>>,
     pub(crate) pen: Pen,
     /// The threads that pack, until the server stops.
@@ -63,7 +64,7 @@ pub(crate) enum Mail {
     /// The storage was packed.
     SizesChanged,
     /// What became of the pack that its client waits for.
-    Packed(Caller, Result<Reply, Refusal>),
+    Packed(Answer),
 }
 
 /// The storage has a defect: what it said as it panicked.
@@ -121,7 +122,7 @@ impl Host {
     }
 
     /// A session has registered.
-    pub(crate) fn join(&self, session: SessionId, mailbox: UnboundedSender<Mail>) {
+    pub(crate) fn join(&self, session: SessionId, mailbox: Arc<Mailbox>) {
         self.mailboxes().insert(session, mailbox);
         self.coordinator().join();
     }
@@ -260,18 +261,18 @@ impl Host {
     /// Tells a session, if it is still there.
     pub(crate) fn send(&self, session: SessionId, mail: Mail) {
         if let Some(mailbox) = self.mailboxes().get(&session) {
-            let _ = mailbox.send(mail);
+            mailbox.put(mail);
         }
     }
 
     /// Tells all sessions that the storage was packed.
     pub(crate) fn tell_sizes(&self) {
         for mailbox in self.mailboxes().values() {
-            let _ = mailbox.send(Mail::SizesChanged);
+            mailbox.put(Mail::SizesChanged);
         }
     }
 
-    fn mailboxes(&self) -> MutexGuard<'_, HashMap<SessionId, UnboundedSender<Mail>>> {
+    fn mailboxes(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Mailbox>>> {
         self.mailboxes.lock().expect("nobody panics while looking up a mailbox")
     }
 }

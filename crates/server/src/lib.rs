@@ -19,6 +19,7 @@ mod limits;
 mod listeners;
 mod log;
 mod log_writer;
+mod mailbox;
 mod outcome;
 mod output;
 mod packing;

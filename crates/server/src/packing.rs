@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
-use zeolith_core::{Caller, SessionId};
+use zeolith_core::{Answer, Caller, SessionId};
 use zeolith_storage::{PackOutcome, PackPhase, PackProgress, Result, StorageError};
 use zeolith_types::{PackStatus, Reply, Timestamp};
 
@@ -88,7 +88,7 @@ fn spawn(
     let thread = thread::Builder::new().name(format!("pack {}", host.name)).spawn(move || {
         let result = work(&for_thread).map_err(refusal);
         if let Some((session, to)) = asked {
-            for_thread.send(session, Mail::Packed(to, result));
+            for_thread.send(session, Mail::Packed(Answer { to, result }));
         }
     });
     match (thread, waiting) {
@@ -97,7 +97,7 @@ fn spawn(
             tracing::error!(target: log::STORAGE_SERVER, "('{}') can't start a pack: {error}", host.name);
             if let Some((session, to)) = waiting {
                 let source = refusal(StorageError::Format(format!("can't start a pack: {error}")));
-                host.send(session, Mail::Packed(to, Err(source)));
+                host.send(session, Mail::Packed(Answer { to, result: Err(source) }));
             }
         }
     }

@@ -107,7 +107,7 @@ pub const FRAME_SIZE_MAX: usize = 256 << 20;
 /// Bytes of length before each frame.
 const PREFIX_LEN: usize = 4;
 /// Room made for the first reads from the socket: many come, say hello and little else.
-const SPACE_FIRST: usize = 1 << 10;
+const SPACE_FIRST: usize = 512;
 /// Room made for further reads, once less than `SPACE_MIN` is left.
 const SPACE: usize = 16 << 10;
 const SPACE_MIN: usize = 2 << 10;
