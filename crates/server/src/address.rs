@@ -1,17 +1,15 @@
 //! Where a server listens, and the sockets that do it.
 
-use rustix::net::{SocketFlags, accept_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs},
-    os::{
-        fd::OwnedFd,
-        unix::{fs::FileTypeExt, net::UnixStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs},
+    os::unix::{
+        fs::FileTypeExt,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
-use tokio::io::Interest;
 
 /// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,37 +35,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// A socket that listens.
+/// A socket that listens and is known to no event loop.
 pub(crate) enum Listener {
-    Tcp(TcpAcceptor),
-    Unix(tokio::net::UnixListener, PathBuf),
-}
-
-/// A TCP socket that listens. What it accepts is known to no event loop, for it is another thread's that serves it.
-///
-/// Tokio's own listener makes each connection known to its event loop at once, which two calls of the system would take
-/// back. Its streams say when their descriptor is ready and accept nothing, so the descriptor goes as one of those.
-pub(crate) struct TcpAcceptor(tokio::net::TcpStream);
-
-impl TcpAcceptor {
-    fn new(listener: TcpListener) -> io::Result<Self> {
-        tokio::net::TcpStream::from_std(OwnedFd::from(listener).into()).map(Self)
-    }
-
-    /// The next connection, which does not block, and who it is from.
-    ///
-    /// # Errors
-    /// Of the system.
-    pub(crate) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let accept = || Ok(accept_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?);
-        let stream = TcpStream::from(self.0.async_io(Interest::READABLE, accept).await?);
-        let peer = stream.peer_addr()?;
-        Ok((stream, peer))
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
 }
 
 impl Listener {
@@ -75,17 +46,24 @@ impl Listener {
     pub(crate) fn local_address(&self) -> String {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|a| a.to_string()).unwrap_or_default(),
-            Self::Unix(_, path) => path.display().to_string(),
+            Self::Unix(_, file) => file.to_string(),
         }
     }
 }
 
-impl Drop for Listener {
+/// The file of a Unix socket, removed when nobody listens any more.
+pub(crate) struct SocketFile(PathBuf);
+
+impl fmt::Display for SocketFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.display())
+    }
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // A socket file that stays behind only costs the next start a connection attempt.
-            let _ = std::fs::remove_file(path);
-        }
+        // A file that stays behind only costs the next start a connection attempt.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
@@ -101,7 +79,7 @@ pub(crate) fn listen(address: &Address) -> io::Result<Vec<Listener>> {
                     Ok(listener) => {
                         // All interfaces get the port that the first one was given.
                         port = listener.local_addr()?.port();
-                        listeners.push(Listener::Tcp(TcpAcceptor::new(listener)?));
+                        listeners.push(Listener::Tcp(listener));
                     }
                     // A machine without IPv6 can still listen on everything it has.
                     Err(error) if !listeners.is_empty() && is_missing_family(&error) => {}
@@ -134,6 +112,8 @@ fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
+    // As it is, so are the connections. Replies are written whole; waiting for more would only delay them.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -148,8 +128,10 @@ fn listen_unix(path: &Path) -> io::Result<Listener> {
             Err(_) => std::fs::remove_file(path)?,
         }
     }
-    let listener = tokio::net::UnixListener::bind(path)?;
-    Ok(Listener::Unix(listener, path.to_owned()))
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Unix(listener, file))
 }
 
 /// Connections that the kernel holds until they are accepted.
@@ -168,8 +150,8 @@ mod tests {
         assert_eq!(address("::1"), "[::1]:8100");
     }
 
-    #[tokio::test]
-    async fn a_socket_file_that_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
+    #[test]
+    fn a_socket_file_that_nobody_listens_on_is_replaced_and_a_live_one_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sock");
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -4,6 +4,7 @@
 //! them and `zeolith-core` decide, does what the core's [`zeolith_core::Step`] says, and writes what comes out.
 //! Start reading at `connection.rs` for the way of a load, at `log_writer.rs` for the end of a commit.
 
+mod acceptor;
 mod address;
 mod balance;
 mod bell;

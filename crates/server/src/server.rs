@@ -1,22 +1,19 @@
 //! Starting and stopping: listeners, timers, log writers.
 
 use crate::{
+    acceptor::Acceptor,
     address::{Address, Listener, listen},
     clock::Clock,
     connection::Shared,
     host::{Host, Mail},
     log, packing,
     settings::{NamedStorage, Settings},
-    socket::Socket,
     workers::Workers,
 };
 use std::{
     collections::BTreeMap,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
     thread,
     time::Duration,
 };
@@ -24,7 +21,6 @@ use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
 };
-use zeolith_core::SessionId;
 use zeolith_storage::StorageError;
 
 /// A server that listens. Dropping it without [`Server::stop`] leaves storages to their crash recovery.
@@ -100,11 +96,16 @@ impl Server {
         let stop = watch::Sender::new(false);
         let addresses: Vec<String> = listeners.iter().map(Listener::local_address).collect();
         let sessions = Arc::new(AtomicU64::new(0));
-        let accept = |listener: Listener| {
+        let mut acceptors = Vec::new();
+        for listener in listeners {
             tracing::info!(target: log::PROTOCOL, "listening on {}", listener.local_address());
-            tokio::spawn(accept(listener, Arc::clone(&workers), Arc::clone(&sessions), stop.subscribe()))
-        };
-        let acceptors = listeners.into_iter().map(accept).collect();
+            let entered = workers.accepting().spawn(async { Acceptor::enter(listener) });
+            let entered = entered.await.map_err(io::Error::other).flatten();
+            let acceptor =
+                entered.map_err(|source| StartError::Listen { address: address.clone(), source })?;
+            let accepting = acceptor.accept(Arc::clone(&workers), Arc::clone(&sessions), stop.subscribe());
+            acceptors.push(workers.accepting().spawn(accepting));
+        }
         Ok(Self { addresses, stop, acceptors, timers, workers, hosts: hosts_list, log_writers })
     }
 
@@ -152,48 +153,6 @@ fn close(hosts: &[Arc<Host>], log_writers: Vec<thread::JoinHandle<()>>) -> Vec<(
         }
     }
     failed
-}
-
-async fn accept(
-    listener: Listener,
-    workers: Arc<Workers>,
-    sessions: Arc<AtomicU64>,
-    mut stop: watch::Receiver<bool>,
-) {
-    loop {
-        tokio::select! {
-            _ = stop.changed() => return,
-            accepted = accept_one(&listener) => match accepted {
-                Ok((socket, peer)) => {
-                    let id = SessionId(sessions.fetch_add(1, Relaxed));
-                    workers.serve(socket, peer, id);
-                }
-                Err(error) => {
-                    tracing::error!(target: log::PROTOCOL, "can't accept a connection: {error}");
-                    // Out of file descriptors, most likely: trying at once would only burn the processor.
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
-}
-
-/// The next connection, and how its peer is called.
-async fn accept_one(listener: &Listener) -> io::Result<(Socket, String)> {
-    match listener {
-        Listener::Tcp(listener) => {
-            let (stream, peer) = listener.accept().await?;
-            // Replies are written whole; waiting for more would only delay them.
-            stream.set_nodelay(true)?;
-            Ok((Socket::Tcp(stream), peer.to_string()))
-        }
-        Listener::Unix(listener, path) => {
-            let (stream, _) = listener.accept().await?;
-            let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
-            let peer = peer.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
-            Ok((Socket::Unix(stream.into_std()?), format!("{} (process {peer})", path.display())))
-        }
-    }
 }
 
 fn start_timers(hosts: &BTreeMap<String, Arc<Host>>, settings: &Settings) -> JoinSet<()> {
@@ -247,9 +206,6 @@ fn describe(settings: &Settings, hosts: &BTreeMap<String, Arc<Host>>) -> String 
 fn ctime() -> String {
     jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
 }
-
-/// After a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,10 @@
 //! The threads that serve connections.
 //!
 //! Each worker has an event loop of its own: what a client says is read, answered and written by one thread, and
-//! nobody is woken to take work from somebody else. A new connection goes to the worker that has the fewest, and may
-//! go on at another one when it shows who has much to say (`balance.rs`). Whatever may wait or is long goes
-//! from there to the blocking pool (`jobs.rs`), for all that a worker does keeps its other clients waiting.
+//! nobody is woken to take work from somebody else. The last of them also accepts (`acceptor.rs`). A new connection
+//! goes to the worker that has the fewest, and may go on at another one when it shows who has much to say
+//! (`balance.rs`). Whatever may wait or is long goes from there to the blocking pool (`jobs.rs`), for all that a worker
+//! does keeps its other clients waiting.
 
 use crate::{
     balance::{Balance, Loads, Talk},
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    runtime::{Builder, Runtime},
+    runtime::{Builder, Handle, Runtime},
     sync::mpsc,
     task::JoinSet,
     time::Instant,
@@ -34,6 +35,8 @@ use zeolith_core::SessionId;
 pub(crate) struct Workers {
     desks: Arc<[Desk]>,
     threads: Vec<thread::JoinHandle<()>>,
+    /// The event loop in which connections are accepted: the last worker's, for busy clients gather at the first.
+    accepting: Handle,
     shared: Arc<Shared>,
 }
 
@@ -61,14 +64,22 @@ impl Workers {
         let desk = |number| Desk::new(Balance::new(number, Arc::clone(&loads)));
         let (desks, errands): (Vec<_>, Vec<_>) = (0..count).map(desk).unzip();
         let desks: Arc<[Desk]> = desks.into();
-        let mut workers = Self { desks, threads: Vec::new(), shared: Arc::clone(shared) };
-        for (number, errands) in errands.into_iter().enumerate() {
+        let runtime = || Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build();
+        let runtimes = (0..count).map(|_| runtime()).collect::<io::Result<Vec<_>>>()?;
+        let last = runtimes.last().ok_or(io::ErrorKind::InvalidInput)?;
+        let accepting = last.handle().clone();
+        let mut workers = Self { desks, threads: Vec::new(), accepting, shared: Arc::clone(shared) };
+        for (number, (errands, runtime)) in errands.into_iter().zip(runtimes).enumerate() {
             let worker = Worker { desks: Arc::clone(&workers.desks), number, shared: Arc::clone(shared) };
-            let runtime = Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build()?;
             let thread = thread::Builder::new().name(format!("zeo-worker {number}"));
             workers.threads.push(thread.spawn(move || worker.run(runtime, errands))?);
         }
         Ok(workers)
+    }
+
+    /// The event loop in which connections are accepted.
+    pub(crate) const fn accepting(&self) -> &Handle {
+        &self.accepting
     }
 
     /// Gives a connection to the worker that has the fewest, or closes it if there are too many.
