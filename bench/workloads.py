@@ -98,7 +98,8 @@ BARS = [
     Bar("opening a million objects, with `.index`", "start with index", "s", "start_s", more_is_better=False,
         python=1 / 10, gap="Starting the process, and reading eight bytes an object."),
     Bar("opening a million objects, without", "start without index", "s", "start_s", more_is_better=False,
-        python=1 / 8, limit="plain read", gap="One pass over the file, of which the headers are looked at."),
+        python=1 / 8, limit="plain read", gap="One pass over the file, of which the headers are looked at; and the disk, for what of it the system has let "
+        "go from memory since it was read last."),
 ]
 
 # What no server can pass, from what `physlimits` says of the machine: a name, the unit, and how it comes about.
