@@ -79,15 +79,14 @@ BARS = [
         gap="Only one can win at a time; the others' votes wait for its sync and then conflict."),
     Bar("8 clients, nine loads to a commit", "mixed c8 90/10", "/s", "ops_per_s", python=5, goal=7,
         gap="CPU: of the 37 us that both processors have for an operation the load generator takes 12, sending answers "
-        "over loopback 9, and syncs, of three writes each, 6. And each client waits for its "
-        "own commit's sync."),
+        "over loopback 9, and syncs, of three writes each, 6. And each client waits for its own commit's sync."),
     Bar("a commit told to 1000 clients, until the last has it", "fanout 1000", "ms", "inv_last_us.p50", 1e-3,
         more_is_better=False, python=0.45, stub=1.3,
         gap="A thousand writes to sockets, which is what the stub does too; by two threads, while the load generator "
         "wants a processor as well."),
     Bar("1000 connections, 64 at a time", "storm 1000 b64", "/s", "ops_per_s", python=3.5,
-        gap="Accepting a connection, in the kernel, and three replies on it: 41 us. The load generator takes 34 us for each, "
-        "and the stub 27."),
+        gap="Accepting a connection, in the kernel, and three replies on it: 41 us. The load generator takes 34 us for "
+        "each, and the stub 27."),
     Bar("1000 connections at once: lost", "storm 1000 b1000", "", "errors", more_is_better=False, absolute=0),
     Bar("longest load of another client during a 50 MB vote and finish", "stall 50 MB", "ms", "inv_last_us.max", 1e-3,
         more_is_better=False, absolute=10, limit="round trip",
@@ -98,7 +97,8 @@ BARS = [
     Bar("opening a million objects, with `.index`", "start with index", "s", "start_s", more_is_better=False,
         python=1 / 10, gap="Starting the process, and reading eight bytes an object."),
     Bar("opening a million objects, without", "start without index", "s", "start_s", more_is_better=False,
-        python=1 / 8, limit="plain read", gap="One pass over the file, of which the headers are looked at; and the disk, for what of it the system has let "
+        python=1 / 8, limit="plain read",
+        gap="One pass over the file, of which the headers are looked at; and the disk, for what of it the system has let "
         "go from memory since it was read last."),
 ]
 
