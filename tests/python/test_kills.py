@@ -267,6 +267,8 @@ def test_a_server_can_be_killed_at_any_moment_while_clients_commit(tmp_path, clo
         for worker in workers:
             worker.wait_for("down")
         attempts = [attempt for worker in workers for attempt in ledger.take_news(worker.news())]
+        if chance.random() < 0.5:
+            open_by_python_first(path, attempts, ledger.seen)
         meddler.meddle(blank, ledger.seen)
     assert server.end() == 0
     ledger.check_digest()
@@ -275,6 +277,21 @@ def test_a_server_can_be_killed_at_any_moment_while_clients_commit(tmp_path, clo
         ", ".join("%d %s" % (count, what) for what, count in sorted(ledger.seen.items())),
         len(ledger.found), ledger.size, slowest))
     assert ledger.seen["committed"] and ledger.seen["lost, and there"], "it was killed in the middle of something"
+
+
+def open_by_python_first(path, attempts, seen):
+    """Python opens a copy of what was left, for writing, and finds all that was acknowledged."""
+    copy = path + ".copy"
+    shutil.copyfile(path, copy)
+    with opened(copy) as storage:
+        tids = {found.tid.hex() for found in storage.iterator()}
+    assert {attempt["tid"] for attempt in attempts if attempt["came"] == "committed"} <= tids
+    assert_clean(copy)
+    seen["opened by Python first"] += 1
+    for suffix in ("", ".index", ".lock", ".tr0"):
+        if os.path.exists(copy + suffix):
+            seen["cut off by Python"] += suffix == ".tr0"
+            os.remove(copy + suffix)
 
 
 def check_by_python(path, ledger):

@@ -250,6 +250,10 @@ impl Storage for BlobStorage {
         Ok(self)
     }
 
+    fn rest(&self) -> Result<()> {
+        self.inner.rest()
+    }
+
     fn checkpoint(&self) -> Result<()> {
         self.inner.checkpoint()
     }

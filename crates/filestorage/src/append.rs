@@ -47,6 +47,15 @@ impl<'a> Appender<'a> {
         if let Piece::Here(bytes) = piece {
             self.check.push(bytes);
         }
+        self.add(piece)
+    }
+
+    /// Takes what comes behind the last transaction and belongs to none: nobody misses it.
+    pub(crate) fn push_behind(&mut self, bytes: &'a [u8]) -> io::Result<()> {
+        self.add(Piece::Here(bytes))
+    }
+
+    fn add(&mut self, piece: Piece<'a>) -> io::Result<()> {
         match piece {
             Piece::Here(bytes) if self.slices.is_empty() && self.fits(bytes.len()) => {
                 self.buffer.extend_from_slice(bytes);

@@ -3,17 +3,21 @@
 use crate::{
     append::Appender,
     file::DataFile,
+    format::{STATUS_VOTED, TRANSACTION_HEADER_LEN, TRANSACTION_STATUS},
     ledger::{Ledger, again},
     nearby::Nearby,
     prepare::Prepared,
-    storage::{FileStorage, State, guard, poisoned, read_only},
+    room::{Leaves, Plan, ROOM},
+    storage::{FileStorage, State, Writer, guard, poisoned, read_only},
     vote::{Checked, Voter},
 };
 use std::{
     fmt::Display,
-    io,
+    io::{self, IoSlice},
+    ops::Range,
     sync::{Arc, MutexGuard, TryLockError},
 };
+use zeolith_disk::DiskFile;
 use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, TransactionId, Voted, WriteSet};
 use zeolith_types::{Tid, Timestamp};
 
@@ -95,19 +99,19 @@ impl FileStorage {
     }
 
     pub(crate) fn finish_batch(&self, ids: &[TransactionId], now: Timestamp) -> Vec<Result<Tid>> {
-        let mut last_tid = guard(&self.last_tid);
-        let (mut batch, start, mut results) = self.take_batch(ids, *last_tid, now);
+        let mut writer = guard(&self.writer);
+        let (mut batch, start, mut results) = self.take_batch(ids, writer.last_tid, now);
         let end = place(&mut batch, start);
         let taken: u64 = batch.iter().map(|placed| placed.prepared.len()).sum();
         let outcome = match batch.is_empty() {
             true => Ok(()),
-            false => self.write(&batch, start, end),
+            false => self.write(&mut batch, start..end, now, &mut writer),
         };
         match outcome {
             Ok(()) => {
                 self.enter(&batch);
                 guard(&self.ledger).settle(taken, end);
-                *last_tid = batch.iter().map(|placed| placed.tid).fold(*last_tid, Tid::max);
+                writer.last_tid = batch.iter().map(|placed| placed.tid).fold(writer.last_tid, Tid::max);
             }
             Err(_) => {
                 let file = Arc::clone(&self.state.load().file);
@@ -159,22 +163,28 @@ impl FileStorage {
     }
 
     /// Writes a batch with as few calls as can be, and syncs once.
-    fn write(&self, batch: &[Placed], start: u64, end: u64) -> Result<(), Failure> {
+    fn write(
+        &self,
+        batch: &mut [Placed],
+        Range { start, end }: Range<u64>,
+        now: Timestamp,
+        writer: &mut Writer,
+    ) -> Result<(), Failure> {
         let state = self.state.load();
         let file = &state.file.file;
-        let mut appender = Appender::new(&**file, start);
-        let pieces = batch.iter().try_for_each(|placed| {
-            appender.begin_transaction(placed.position);
-            placed.prepared.pieces(|piece| appender.push(piece))
-        });
-        if let Err(error) = pieces.and_then(|()| appender.flush()) {
-            // Synced, or what is left of this batch on the disk might one day show through a torn next one.
-            return Err(match file.set_len(start).and_then(|()| file.sync_all()) {
-                Ok(()) => Failure::Undone(error),
-                // What was written would stand between this batch and the next.
-                Err(second) => self.poison(&second),
-            });
-        }
+        let plan = writer.room.plan(start, end, now);
+        let needs_mark = match write_pieces(&**file, batch, start..end, plan, writer) {
+            Ok(needs_mark) => needs_mark,
+            Err(error) => {
+                writer.room.is_gone();
+                // Synced, or what is left of this batch on the disk might one day show through a torn next one.
+                return Err(match file.set_len(start).and_then(|()| file.sync_all()) {
+                    Ok(()) => Failure::Undone(error),
+                    // What was written would stand between this batch and the next.
+                    Err(second) => self.poison(&second),
+                });
+            }
+        };
         let give_up = |error: &dyn Display| {
             let failure = self.poison(error);
             // Whoever reopens the file must not take what was perhaps never written for a transaction.
@@ -182,7 +192,7 @@ impl FileStorage {
             failure
         };
         file.sync_data().map_err(|error| give_up(&error))?;
-        if appender.has_blank_piece() {
+        if needs_mark {
             self.mark_durable(&state.file, end).map_err(|error| give_up(&error))?;
         }
         Ok(())
@@ -228,6 +238,51 @@ impl FileStorage {
             end: last.end,
             generation: state.generation,
         }));
+    }
+}
+
+/// Writes the transactions of a batch, and what the plan leaves behind them. Whether a mark must say that they are
+/// durable before anybody is told.
+fn write_pieces(
+    file: &dyn DiskFile,
+    batch: &mut [Placed],
+    Range { start, end }: Range<u64>,
+    plan: Plan,
+    writer: &mut Writer,
+) -> io::Result<bool> {
+    let [first, ..] = batch else { return Ok(false) };
+    let is_ambiguous = plan.is_ambiguous(start, first.tid, writer.last_tid);
+    // Where a reader sees zeros behind what is written, it must not see a whole transaction before there is one.
+    let status = plan.is_hidden().then(|| first.prepared.replace_status(STATUS_VOTED));
+    let header = batch.last().and_then(|last| plan.header(last.tid));
+    let mut appender = Appender::new(file, start);
+    for placed in &*batch {
+        appender.begin_transaction(placed.position);
+        placed.prepared.pieces(|piece| appender.push(piece))?;
+    }
+    if let Some(header) = &header {
+        appender.push_behind(header)?;
+    }
+    appender.flush()?;
+    let needs_mark = appender.has_blank_piece() || is_ambiguous;
+    let new_end = match plan.leaves {
+        Leaves::New(up_to) => write_zeros(file, end + TRANSACTION_HEADER_LEN as u64, up_to)?,
+        Leaves::Nothing | Leaves::Rest => end,
+    };
+    if let Some(status) = status {
+        file.write_all_at(&mut [IoSlice::new(&[status])], start + TRANSACTION_STATUS as u64)?;
+    }
+    writer.room.is_left(plan.leaves, end, new_end);
+    Ok(needs_mark)
+}
+
+/// Writes zeros at the end of the file, fewer if the disk has no space for them; where it ends then.
+fn write_zeros(file: &dyn DiskFile, from: u64, up_to: u64) -> io::Result<u64> {
+    static ZEROS: [u8; ROOM as usize] = [0; ROOM as usize];
+    let zeros = usize::try_from(up_to - from).ok().and_then(|len| ZEROS.get(..len)).unwrap_or(&ZEROS);
+    match file.write_all_at(&mut [IoSlice::new(zeros)], from) {
+        Ok(()) => Ok(from + zeros.len() as u64),
+        Err(_) => file.len(),
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) const MAGIC_PYTHON_2: [u8; 4] = *b"FS21";
 pub(crate) const FIRST_TRANSACTION: u64 = 4;
 /// Length of a transaction's header before its three texts.
 pub(crate) const TRANSACTION_HEADER_LEN: usize = 23;
+/// Where the status is in a transaction's header.
+pub(crate) const TRANSACTION_STATUS: usize = 16;
 /// Length of a data record's header.
 pub(crate) const RECORD_HEADER_LEN: usize = 42;
 /// Length of a backpointer and of a transaction's trailing length.
@@ -38,7 +40,7 @@ impl TransactionHeader {
         Self {
             tid: Tid::new(u64_at(bytes, 0)),
             len: u64_at(bytes, 8),
-            status: bytes[16],
+            status: bytes[TRANSACTION_STATUS],
             user_len: u16_at(bytes, 17),
             description_len: u16_at(bytes, 19),
             extension_len: u16_at(bytes, 21),
@@ -49,7 +51,7 @@ impl TransactionHeader {
         let mut bytes = [0; TRANSACTION_HEADER_LEN];
         bytes[0..8].copy_from_slice(&self.tid.to_bytes());
         bytes[8..16].copy_from_slice(&self.len.to_be_bytes());
-        bytes[16] = self.status;
+        bytes[TRANSACTION_STATUS] = self.status;
         bytes[17..19].copy_from_slice(&self.user_len.to_be_bytes());
         bytes[19..21].copy_from_slice(&self.description_len.to_be_bytes());
         bytes[21..23].copy_from_slice(&self.extension_len.to_be_bytes());

@@ -3,7 +3,7 @@
 //! Guards the promise that a voted transaction can be finished: its space is reserved before its vote ends,
 //! where the file system can do that.
 
-use crate::{file::DataFile, index::Index, prepare::Prepared};
+use crate::{file::DataFile, format::TRANSACTION_HEADER_LEN, index::Index, prepare::Prepared};
 use std::{collections::BTreeMap, io};
 use zeolith_disk::Allocation;
 use zeolith_storage::{Patience, Result, StorageError, TransactionId};
@@ -119,7 +119,8 @@ impl Ledger {
     }
 
     fn reserve(&mut self, len: u64, file: &DataFile, patience: Patience) -> Result<()> {
-        let needed = self.end + self.voted_len + len;
+        // With the header of the room behind the last one.
+        let needed = self.end + self.voted_len + len + TRANSACTION_HEADER_LEN as u64;
         let Reservation::UpTo(up_to) = self.reservation else { return Ok(()) };
         if needed <= up_to {
             return Ok(());

@@ -1,7 +1,7 @@
 //! The only crate that knows bytes in `Data.fs` and its index.
 //!
-//! [`FileStorage`] is ZODB's FileStorage behind the storage contract: the same files byte for byte, reads
-//! without locks, one sync for all transactions that finish together. The layout stands in
+//! [`FileStorage`] is ZODB's FileStorage behind the storage contract: the same files byte for byte, but for zeros at
+//! the end while commits follow one another; reads without locks, one sync for all transactions that finish together. The layout stands in
 //! `docs/disk-format.md`. Knows nothing of sessions and messages.
 
 mod ahead;
@@ -22,6 +22,7 @@ mod prepare;
 mod read;
 mod report;
 mod resolve;
+mod room;
 mod saved;
 mod saved_index;
 mod scan;

@@ -276,14 +276,19 @@ impl Opening<'_> {
             None => scan,
         };
         let Scanned { end, last_tid, tail } = scan.run(start, self.options.stop, progress)?;
-        if let Tail::Trouble(why) = tail {
-            if mark.is_some_and(|mark| end < mark.end) {
-                return Err(data.corrupt(end, format!("{why}, and this was durable once")));
+        match tail {
+            Tail::Clean => {}
+            Tail::Room if self.options.read_only => {}
+            Tail::Room => tail::cut_at(data, end)?,
+            Tail::Trouble(why) => {
+                if mark.is_some_and(|mark| end < mark.end) {
+                    return Err(data.corrupt(end, format!("{why}, and this was durable once")));
+                }
+                findings.push(match self.options.read_only {
+                    true => Finding::LeftOut { from: end, to: file_size, why },
+                    false => tail::cut_off(self.disk, data, end, file_size, why)?,
+                });
             }
-            findings.push(match self.options.read_only {
-                true => Finding::LeftOut { from: end, to: file_size, why },
-                false => tail::cut_off(self.disk, data, end, file_size, why)?,
-            });
         }
         Ok((index, Loaded { end, last_tid, scanned: end - start, index_use }))
     }

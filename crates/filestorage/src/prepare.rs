@@ -5,7 +5,7 @@
 
 use crate::format::{
     NUMBER_LEN, RECORD_HEADER_LEN, RECORD_PREV, RECORD_TID, RECORD_TRANSACTION, RecordHeader, TEXT_LEN_MAX,
-    TRANSACTION_HEADER_LEN, TransactionHeader, u64_at,
+    TRANSACTION_HEADER_LEN, TRANSACTION_STATUS, TransactionHeader, u64_at,
 };
 use bytes::Bytes;
 use std::{collections::HashSet, io};
@@ -107,6 +107,11 @@ impl Prepared {
     /// Length so far.
     pub(crate) fn len(&self) -> u64 {
         self.buffer.len() as u64 + self.large_len
+    }
+
+    /// Gives it another status; the one it had.
+    pub(crate) fn replace_status(&mut self, status: u8) -> u8 {
+        std::mem::replace(&mut self.buffer[TRANSACTION_STATUS], status)
     }
 
     /// Fills in the tid and the position.

@@ -11,6 +11,7 @@ use crate::{
     index::Index,
     input::Input,
     report::{Finding, Findings, TailTrouble},
+    room,
 };
 use zeolith_storage::{Patience, Result, StorageError};
 use zeolith_types::Tid;
@@ -30,6 +31,8 @@ pub(crate) struct Scanned {
 pub(crate) enum Tail {
     /// Nothing, or transactions that are not wanted.
     Clean,
+    /// Room for more.
+    Room,
     /// Bytes that do not belong there.
     Trouble(TailTrouble),
 }
@@ -121,6 +124,9 @@ impl<'a> Scan<'a> {
         if self.file_size - position < TRANSACTION_HEADER_LEN as u64 {
             return Ok(Header::End(Tail::Trouble(TailTrouble::ShortHeader)));
         }
+        if self.is_room(position)? {
+            return Ok(Header::End(Tail::Room));
+        }
         // Before a word of it is believed, the sectors that hold it must have been written.
         let header_end = (position + TRANSACTION_HEADER_LEN as u64).next_multiple_of(SECTOR_LEN);
         if position >= self.judged_from && self.is_torn(position, header_end.min(self.file_size))? {
@@ -137,7 +143,10 @@ impl<'a> Scan<'a> {
         if header.status == format::STATUS_VOTED {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Unfinished)));
         }
-        if position >= self.judged_from && self.is_torn(position, past)? {
+        // With a tid that is not above the last one its first sector is still that of the room's header.
+        let is_torn =
+            position >= self.judged_from && (header.tid <= self.last_tid || self.is_torn(position, past)?);
+        if is_torn {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Torn)));
         }
         if header.len < header.header_len() {
@@ -147,6 +156,26 @@ impl<'a> Scan<'a> {
             self.findings.push(Finding::UnknownStatus { at: position, status: header.status });
         }
         Ok(Header::Transaction(header))
+    }
+
+    /// Whether nothing follows but the room for more transactions.
+    fn is_room(&mut self, position: u64) -> Result<bool> {
+        let header = self.input.bytes(position, TRANSACTION_HEADER_LEN as u64)?;
+        let header = header.first_chunk().map(TransactionHeader::decode);
+        let mut from = position + TRANSACTION_HEADER_LEN as u64;
+        if header.is_none_or(|header| !room::is_header(&header, self.last_tid))
+            || self.file_size - from > room::LEN_MAX
+        {
+            return Ok(false);
+        }
+        while from < self.file_size {
+            let len = (self.file_size - from).min(CHECKED_AT_ONCE);
+            if self.input.bytes(from, len)?.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            from += len;
+        }
+        Ok(true)
     }
 
     /// Whether a sector's piece of what lies between `from` and `to` is blank.

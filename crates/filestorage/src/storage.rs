@@ -5,7 +5,7 @@
 
 use crate::{
     file::DataFile, finish::Unpublished, format::FIRST_TRANSACTION, index::Index, ledger::Ledger,
-    lock::DatabaseLock, open::Options, saved, watermark::Watermark,
+    lock::DatabaseLock, open::Options, room::Room, saved, watermark::Watermark,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -38,8 +38,8 @@ pub struct FileStorage {
     pub(crate) ledger: Mutex<Ledger>,
     /// A voted transaction has come to its end.
     pub(crate) ledger_changed: Condvar,
-    /// The largest tid given so far; locked by the one who writes.
-    pub(crate) last_tid: Mutex<Tid>,
+    /// Locked by the one who writes.
+    pub(crate) writer: Mutex<Writer>,
     /// A pack is under way.
     pub(crate) packing: AtomicBool,
     /// Somebody finds out what a pack would do.
@@ -51,6 +51,13 @@ pub struct FileStorage {
     /// Up to where the file is marked as durable; `None` if it is open for reading only.
     pub(crate) watermark: Mutex<Option<Watermark>>,
     lock: Mutex<Option<DatabaseLock>>,
+}
+
+/// What whoever writes goes on from.
+pub(crate) struct Writer {
+    /// The largest tid given so far.
+    pub(crate) last_tid: Tid,
+    pub(crate) room: Room,
 }
 
 /// What readers see at one moment.
@@ -100,7 +107,7 @@ impl FileStorage {
             ledger_changed: Condvar::new(),
             packing: AtomicBool::new(false),
             estimating: AtomicBool::new(false),
-            last_tid: Mutex::new(parts.last_tid),
+            writer: Mutex::new(Writer { last_tid: parts.last_tid, room: Room::default() }),
             next_oid,
             index_saved_to: Mutex::new(parts.index_saved_to),
             watermark: Mutex::new(parts.watermark),
@@ -124,6 +131,22 @@ impl FileStorage {
         if self.packing.load(Ordering::Acquire) {
             self.ledger_changed.notify_all();
         }
+    }
+
+    /// Cuts off what comes behind the last transaction, and gives back the space behind the end of the file but for
+    /// what is voted. Who writes does it, or keeps others from writing.
+    fn cut_off_room(&self, writer: &mut Writer) -> Result<()> {
+        let mut ledger = guard(&self.ledger);
+        // A poisoned file was cut off, and who knows where it ends.
+        if ledger.check().is_err() {
+            return Ok(());
+        }
+        let file = &self.state.load().file;
+        let cut = file.file.set_len(ledger.end);
+        cut.map_err(|error| file.io("giving back space reserved for", error))?;
+        writer.room.is_gone();
+        ledger.reserve_again(file);
+        Ok(())
     }
 
     /// Saves the index if the file has grown by `growth` since the last time.
@@ -279,17 +302,21 @@ impl Storage for FileStorage {
         self.save_index_after(CHECKPOINT_GROWTH_MIN.max(index_size))
     }
 
+    fn rest(&self) -> Result<()> {
+        let mut writer = guard(&self.writer);
+        // With it the space would go that is reserved for what is voted, and perhaps not come back.
+        let is_wanted = guard(&self.ledger).voted_len > 0;
+        if writer.room.is_there() && !is_wanted { self.cut_off_room(&mut writer) } else { Ok(()) }
+    }
+
     fn close(&self) -> Result<()> {
         let saved = self.save_index_after(1);
-        {
-            let _writing = guard(&self.last_tid);
-            let ledger = guard(&self.ledger);
-            if ledger.has_reserve() {
-                let file = &self.state.load().file;
-                let cut = file.file.set_len(ledger.end);
-                cut.map_err(|error| file.io("giving back space reserved for", error))?;
-            }
-        }
+        let cut = {
+            let mut writer = guard(&self.writer);
+            let is_longer = writer.room.is_there() || guard(&self.ledger).has_reserve();
+            if is_longer { self.cut_off_room(&mut writer) } else { Ok(()) }
+        };
+        cut?;
         guard(&self.lock).take();
         saved
     }

@@ -15,7 +15,13 @@ use std::{
 use zeolith_disk::{Access, Disk};
 use zeolith_storage::{Result, StorageError};
 
-/// Cuts off what comes after the last transaction, and keeps it if it could matter to anybody.
+/// Cuts off what comes after the last transaction.
+pub(crate) fn cut_at(data: &DataFile, from: u64) -> Result<()> {
+    let cut = data.file.set_len(from).and_then(|()| data.file.sync_all());
+    cut.map_err(|error| data.io("cutting off the end of", error))
+}
+
+/// The same, and keeps it if it could matter to anybody.
 pub(crate) fn cut_off(
     disk: &dyn Disk,
     data: &DataFile,
@@ -29,8 +35,7 @@ pub(crate) fn cut_off(
             Some(save(disk, data, from, to)?)
         }
     };
-    let cut = data.file.set_len(from).and_then(|()| data.file.sync_all());
-    cut.map_err(|error| data.io("cutting off the end of", error))?;
+    cut_at(data, from)?;
     Ok(Finding::CutOff { from, to, saved, why })
 }
 

@@ -152,12 +152,14 @@ proptest! {
                     database = opened;
                 }
                 Step::Torn(len) => {
-                    let whole = folder.bytes();
+                    let sound = database.storage.info().size as usize;
+                    let whole = folder.bytes()[..sound].to_vec();
                     let id = database.vote(set(vec![store(77, Tid::ZERO, &[0xee; 400])])).unwrap();
-                    database.finish(id).unwrap();
+                    database.storage.publish(database.finish(id).unwrap());
+                    let end = database.storage.info().size as usize;
                     drop(database);
                     let torn = folder.bytes();
-                    std::fs::write(folder.path(), &torn[..whole.len() + len.min(torn.len() - whole.len() - 1)]).unwrap();
+                    std::fs::write(folder.path(), &torn[..sound + len.min(end - sound - 1)]).unwrap();
                     let (opened, report) = folder.open();
                     prop_assert_eq!(report.findings.len(), 1);
                     prop_assert!(folder.bytes() == whole);

@@ -26,8 +26,8 @@ fn an_estimate_says_what_the_pack_does_and_touches_nothing() {
     let third = database.commit(vec![store(1, second, &record(12, &[2]))]);
     let undone = database.commit(vec![undo(third)]);
     database.commit(vec![store(2, first, &record(22, &[0]))]);
-    let bytes = folder.bytes();
     database.storage.close().unwrap();
+    let bytes = folder.bytes();
     for time in [time_of(undone), time_of(second), time_of(first), later()] {
         let folder = Folder::new();
         folder.put(&bytes);

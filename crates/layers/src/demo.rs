@@ -216,6 +216,10 @@ impl Storage for DemoStorage {
         self.changes.blobs().map(|_| self as &dyn Blobs)
     }
 
+    fn rest(&self) -> Result<()> {
+        self.changes.rest()
+    }
+
     fn checkpoint(&self) -> Result<()> {
         self.base.checkpoint().and(self.changes.checkpoint())
     }

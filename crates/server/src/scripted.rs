@@ -182,6 +182,10 @@ impl Storage for Scripted {
         self.inner.pack(time, report)
     }
 
+    fn rest(&self) -> Result<()> {
+        self.inner.rest()
+    }
+
     fn checkpoint(&self) -> Result<()> {
         if let Some(heard) = &self.checkpoints {
             heard.lock().unwrap().send(()).unwrap();

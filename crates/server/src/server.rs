@@ -162,6 +162,7 @@ fn start_timers(hosts: &BTreeMap<String, Arc<Host>>, settings: &Settings) -> Joi
             timers.spawn(expire_transactions(Arc::clone(host)));
         }
         timers.spawn(checkpoint(Arc::clone(host), settings.checkpoint_interval));
+        timers.spawn(rest(Arc::clone(host)));
     }
     timers
 }
@@ -192,6 +193,24 @@ async fn checkpoint(host: Arc<Host>, interval: Duration) {
     }
 }
 
+/// Lets the storage rest when commits pause. While there are none, this does nothing either.
+async fn rest(host: Arc<Host>) {
+    let mut published = host.published.subscribe();
+    while published.changed().await.is_ok() {
+        loop {
+            tokio::time::sleep(REST_AFTER).await;
+            if !published.has_changed().unwrap_or(false) {
+                break;
+            }
+            published.mark_unchanged();
+        }
+        let storage = Arc::clone(&host.storage);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || storage.rest()).await {
+            tracing::warn!(target: log::STORAGE_SERVER, "('{}') at rest: {error}", host.name);
+        }
+    }
+}
+
 /// `StorageServer created RW with storages: 1:RW:Data.fs`, as tools look for it.
 fn describe(settings: &Settings, hosts: &BTreeMap<String, Arc<Host>>) -> String {
     let mode = |read_only| if read_only { "RO" } else { "RW" };
@@ -206,6 +225,9 @@ fn describe(settings: &Settings, hosts: &BTreeMap<String, Arc<Host>>) -> String 
 fn ctime() -> String {
     jiff::Zoned::now().strftime("%a %b %e %H:%M:%S %Y").to_string()
 }
+
+/// A storage that has published nothing for so long may rest.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -25,6 +25,8 @@ pub enum Invariant {
     NobodyElsesConnectionEnds,
     /// Promise 1 of the design: a transaction is there as a whole or not at all.
     NoneIsHalfThere,
+    /// Promise 4 of `docs/crash-safety.md`: after `kill -9` Python opens the file.
+    PythonCanBeFirst,
     /// What a client is told of a transaction that it lost sight of is so, and stays so.
     OutcomesAreTrue,
     /// No lock outlives its session, so nobody waits for ever.
@@ -50,6 +52,7 @@ impl Invariant {
             Self::EverythingHasALimit => "11: everything has a limit",
             Self::NobodyElsesConnectionEnds => "12: a peer can end its own connection and nobody else's",
             Self::NoneIsHalfThere => "none is half there",
+            Self::PythonCanBeFirst => "after a kill Python can be the first to open the file",
             Self::OutcomesAreTrue => "outcomes are true, and stay so",
             Self::NoLockOutlivesItsSession => "no lock outlives its session",
             Self::NoIteratorOutlivesItsUse => "no iterator outlives its use",

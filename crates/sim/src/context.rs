@@ -58,6 +58,8 @@ pub struct Counts {
     pub lagged: u64,
     /// Server processes that ended without warning.
     pub crashes: u64,
+    /// Those at which the file had room behind its last transaction.
+    pub crashes_with_room: u64,
     /// Votes that undo something.
     pub undos: u64,
     /// Packs that have made the file smaller.
@@ -87,6 +89,7 @@ impl Counts {
             timeouts: self.timeouts + other.timeouts,
             lagged: self.lagged + other.lagged,
             crashes: self.crashes + other.crashes,
+            crashes_with_room: self.crashes_with_room + other.crashes_with_room,
             undos: self.undos + other.undos,
             packs: self.packs + other.packs,
             outcomes: self.outcomes + other.outcomes,

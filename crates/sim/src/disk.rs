@@ -131,6 +131,12 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(state.survivors(crash))))
     }
 
+    /// What is in a file now, durable or not.
+    pub(crate) fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.lock();
+        state.names.get(path).and_then(|file| state.files.get(file)).map(|content| content.bytes.clone())
+    }
+
     /// For whoever opens the database there is no watermark.
     pub(crate) fn forget_watermark(&self) {
         let mut state = self.lock();

@@ -12,6 +12,7 @@ mod disk;
 mod history;
 mod network;
 mod plan;
+mod python;
 mod random;
 mod record;
 mod schedule;

@@ -25,6 +25,8 @@ pub(crate) enum Event {
     Deadline(u64),
     /// The storage is asked to save what makes its next start quick.
     Checkpoint(u64),
+    /// Commits are taken to pause, whether they do or not.
+    Rest(u64),
     /// A pack that somebody wants begins.
     Pack(u64),
     /// A client decides what to do next.

@@ -294,6 +294,13 @@ impl Server {
         }
     }
 
+    pub(crate) fn rest(&mut self, boot: u64, context: &mut Context) {
+        if boot == self.boot {
+            let rested = self.storage.rest();
+            context.note(format_args!("server: rest {rested:?}"));
+        }
+    }
+
     /// Before the storage looks at a vote: what it wants, for the checks.
     fn vote_begins(&mut self, session: SessionId, transaction: TransactionId, writes: &WriteSet) {
         let vote = OpenVote { session, writes: writes.clone(), undone: Vec::new(), is_ready: false };

@@ -10,6 +10,7 @@ use crate::{
     history::History,
     network::{Network, Toward},
     plan::Plan,
+    python,
     random::Random,
     record::record,
     schedule::{Event, Schedule},
@@ -223,7 +224,10 @@ impl World {
                 context.note(format_args!("a write will fail"));
                 self.disk.with_faults(|faults| faults.writes = 1);
             }
-            12 => context.soon(100, Event::Checkpoint(self.boots)),
+            12 => {
+                let event = context.random.pick(&[Event::Checkpoint(self.boots), Event::Rest(self.boots)]);
+                context.soon(100, event);
+            }
             13 => {
                 let hours = context.random.between(0, 4) as i64 - 2;
                 context.note(format_args!("the clock jumps by {hours} hours"));
@@ -312,10 +316,18 @@ impl World {
         let Some(server) = self.server.take() else { return };
         self.context.note(format_args!("the server process ends: {crash:?}"));
         self.context.counts.crashes += 1;
+        if self.disk.content(Path::new(PATH)).is_some_and(|bytes| bytes.ends_with(&[0; 100])) {
+            self.context.counts.crashes_with_room += 1;
+        }
         for id in server.sessions() {
             self.context.close(id, Toward::Server);
         }
         self.next_disk(crash);
+        if crash == Crash::Killed {
+            let opens = self.disk.content(Path::new(PATH)).map_or(Ok(0), |bytes| python::opens(&bytes));
+            let why = opens.as_ref().err().cloned().unwrap_or_default();
+            self.context.checks.ensure(opens.is_ok(), Invariant::PythonCanBeFirst, || why);
+        }
         self.context.boot = None;
         let delay = self.context.random.between(100, 10_000);
         self.context.schedule.after(delay, Event::Start);
@@ -415,6 +427,7 @@ fn serve(server: &mut Server, event: Event, context: &mut Context) {
         Event::LogWriter(boot) => server.log_writer_step(boot, context),
         Event::Deadline(boot) => server.deadline(boot, context),
         Event::Checkpoint(boot) => server.checkpoint(boot, context),
+        Event::Rest(boot) => server.rest(boot, context),
         Event::ToClient(_) | Event::Client(_) | Event::Pack(_) | Event::Fault | Event::Start => {}
     }
 }

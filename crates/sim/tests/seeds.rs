@@ -18,6 +18,7 @@ fn fixed_seeds_keep_every_promise() {
     assert!(done.commits > 4_000, "{done:?}");
     assert!(done.late_loads > 300, "{done:?}");
     assert!(done.crashes > 400, "{done:?}");
+    assert!(done.crashes_with_room > 100, "{done:?}");
     assert!(done.timeouts > 20, "{done:?}");
     assert!(done.lagged > 3, "{done:?}");
     assert!(done.undos > 200, "{done:?}");

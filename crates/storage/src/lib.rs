@@ -208,6 +208,11 @@ pub trait Storage: Send + Sync {
         Err(StorageError::NoBlobs)
     }
 
+    /// Nobody has committed for a while: what only serves to commit quickly can go. Called now and then.
+    fn rest(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Saves what makes the next start quick, if that is worth the while. Called now and then.
     fn checkpoint(&self) -> Result<()>;
 

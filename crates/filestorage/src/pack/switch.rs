@@ -104,7 +104,7 @@ impl FileStorage {
     /// Switches if not more than `bytes_max` are to be copied. Nobody commits meanwhile, and nobody is told how
     /// far it is.
     fn switch_now(&self, copier: &mut Copier<'_>, bytes_max: u64) -> Result<Attempt> {
-        let last_tid = guard(&self.last_tid);
+        let mut writer = guard(&self.writer);
         let begun = self.options.clock.map(|clock| clock());
         // As long as nobody finishes a transaction, the end stays where it is.
         let end = self.sound_end()?;
@@ -130,8 +130,9 @@ impl FileStorage {
         }
         let old = Arc::clone(&self.state.load().file);
         self.replace_marked(&copier.output)?;
-        let had_reserve = ledger.has_reserve();
+        let is_longer = ledger.has_reserve() || writer.room.is_there();
         let after = self.replace_state(copier, &mut ledger);
+        writer.room.is_gone();
         drop(ledger);
         let directory = self.path.parent().unwrap_or(Path::new("."));
         if let Err(error) = self.disk.sync_directory(directory) {
@@ -139,9 +140,9 @@ impl FileStorage {
             guard(&self.ledger).poison(poisoned(&self.path, &error));
         }
         let time = begun.zip(self.options.clock).map(|(begun, clock)| passed(begun, clock()));
-        drop(last_tid);
-        if self.options.pack_keep_old && had_reserve {
-            // Reserved for transactions that go to the new file now.
+        drop(writer);
+        if self.options.pack_keep_old && is_longer {
+            // For transactions that go to the new file now.
             let _ = old.file.set_len(end);
         }
         Ok(Attempt::Switched(Switched {

@@ -236,6 +236,10 @@ impl Storage for ZlibStorage {
         self.base.blobs()
     }
 
+    fn rest(&self) -> Result<()> {
+        self.base.rest()
+    }
+
     fn checkpoint(&self) -> Result<()> {
         self.base.checkpoint()
     }

@@ -69,7 +69,9 @@ impl State {
             if let Change::Write { bytes, .. } = &mut change
                 && number + 1 == survive
             {
-                bytes.truncate(random.between(0, bytes.len() as u64) as usize);
+                // Of a sector all or nothing; it begins where one begins.
+                let sectors = (bytes.len() as u64).div_ceil(SECTOR);
+                bytes.truncate((random.between(0, sectors) * SECTOR) as usize);
             }
             redo(&change, &mut files, &mut names);
         }

@@ -1,0 +1,252 @@
+//! The room behind the last transaction: when it is there, who sees it, and what a crash in it leaves.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+use support::{Database, Folder, noon, set, store};
+use zeolith_disk::faults::{EIO, ENOSPC, Operation};
+use zeolith_filestorage::{Finding, Options, TailTrouble};
+use zeolith_storage::{Storage, StorageError, TransactionId};
+use zeolith_types::{Tid, Timestamp};
+
+const SECTOR: usize = 512;
+
+/// Commits until the file is longer than what is in it.
+fn commit_until_there_is_room(folder: &Folder, database: &Database) -> Vec<Tid> {
+    let mut tids = Vec::new();
+    while len(folder) == size(database) {
+        assert!(tids.len() < 10, "there is no room after {} commits", tids.len());
+        let oid = database.storage.new_oids(1)[0].get();
+        tids.push(database.commit(vec![store(oid, Tid::ZERO, b"one of many")]));
+    }
+    tids
+}
+
+fn size(database: &Database) -> u64 {
+    database.storage.info().size
+}
+
+fn len(folder: &Folder) -> u64 {
+    std::fs::metadata(folder.path()).unwrap().len()
+}
+
+#[test]
+fn commits_that_follow_one_another_find_room_and_whoever_reads_does_not_see_it() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let mut tids = commit_until_there_is_room(&folder, &database);
+    let long = len(&folder);
+    for oid in 100..200 {
+        tids.push(database.commit(vec![store(oid, Tid::ZERO, &[7; 300])]));
+    }
+    assert_eq!(len(&folder), long, "they are written where there was room");
+    let (reader, report) = folder.try_open(Options { read_only: true, ..Options::default() }).unwrap();
+    assert_eq!((report.findings, report.size), (vec![], size(&database)));
+    assert_eq!((reader.tids(), reader.storage.last_transaction()), (tids.clone(), tids[tids.len() - 1]));
+    // More than there is room for: the file ends with them, or there is new room.
+    for oid in 200..1000 {
+        tids.push(database.commit(vec![store(oid, Tid::ZERO, &[8; 700])]));
+    }
+    assert!(size(&database) > long && len(&folder) > size(&database));
+    let large = database.commit(vec![store(1000, Tid::ZERO, &[9; 1 << 20])]);
+    assert_eq!(len(&folder), size(&database), "a large one is not followed by room");
+    tids.push(large);
+    assert_eq!(database.tids(), tids);
+}
+
+#[test]
+fn it_goes_when_commits_pause_and_when_the_storage_is_closed() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let mut tids = commit_until_there_is_room(&folder, &database);
+    let voted = database.vote(set(vec![store(50, Tid::ZERO, b"voted")])).unwrap();
+    let long = len(&folder);
+    database.storage.rest().unwrap();
+    assert_eq!(len(&folder), long, "its space is reserved behind the end of the file");
+    let tid = database.finish(voted).unwrap();
+    database.storage.publish(tid);
+    tids.push(tid);
+    database.storage.rest().unwrap();
+    assert_eq!(len(&folder), size(&database));
+    tids.extend(commit_until_there_is_room(&folder, &database));
+    database.storage.close().unwrap();
+    assert_eq!(len(&folder), size(&database));
+    drop(database);
+    let (database, report) = folder.open();
+    assert_eq!((database.tids(), report.findings), (tids, vec![]));
+}
+
+#[test]
+fn what_a_killed_process_leaves_is_cut_off_without_a_word() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let tids = commit_until_there_is_room(&folder, &database);
+    let end = size(&database);
+    drop(database);
+    assert!(len(&folder) > end);
+    let (database, report) = folder.open();
+    assert_eq!((database.tids(), report.findings), (tids, vec![]));
+    assert_eq!(len(&folder), end);
+    assert!(!folder.file("Data.fs.tr0").exists());
+}
+
+#[test]
+fn something_else_behind_the_header_of_the_room_is_kept() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    commit_until_there_is_room(&folder, &database);
+    let end = size(&database) as usize;
+    drop(database);
+    let mut bytes = folder.bytes();
+    bytes[end + 5000] = 1;
+    folder.overwrite(&bytes);
+    let (_, report) = folder.open();
+    let saved = Some(folder.file("Data.fs.tr0"));
+    let (from, to) = (end as u64, bytes.len() as u64);
+    assert_eq!(report.findings, [Finding::CutOff { from, to, saved, why: TailTrouble::Unfinished }]);
+    assert_eq!(std::fs::read(folder.file("Data.fs.tr0")).unwrap(), bytes[end..]);
+}
+
+#[test]
+fn a_disk_without_space_for_room_has_space_for_commits() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let mut tids: Vec<Tid> =
+        (0..3).map(|oid| database.commit(vec![store(oid, Tid::ZERO, b"quick")])).collect();
+    assert_eq!(len(&folder), size(&database));
+    // The transaction is written, the zeros are not, its status is.
+    folder.faults.fail(Operation::Write, 1, 1, ENOSPC);
+    tids.push(database.commit(vec![store(3, Tid::ZERO, b"quick")]));
+    assert!(len(&folder) >= size(&database) + 23, "with the header of the room, and some of it perhaps");
+    tids.push(database.commit(vec![store(4, Tid::ZERO, b"quick")]));
+    drop(database);
+    let (database, report) = folder.open();
+    assert_eq!((database.tids(), report.findings), (tids, vec![]));
+}
+
+#[test]
+fn a_batch_whose_status_can_not_be_written_is_gone() {
+    for spared in [0, 1] {
+        let folder = Folder::new();
+        let (database, _) = folder.open();
+        let mut tids = commit_until_there_is_room(&folder, &database);
+        let end = size(&database);
+        let id = database.vote(set(vec![store(99, Tid::ZERO, b"not this one")])).unwrap();
+        folder.faults.fail(Operation::Write, spared, 1, EIO);
+        assert!(matches!(database.finish(id), Err(StorageError::Io { .. })));
+        assert_eq!((len(&folder), size(&database)), (end, end));
+        tids.push(database.commit(vec![store(100, Tid::ZERO, b"this one")]));
+        drop(database);
+        let (database, report) = folder.open();
+        assert_eq!((database.tids(), report.findings), (tids, vec![]));
+    }
+}
+
+/// A database with room, what the file was before a batch and after it, and where its transactions end.
+struct Batch {
+    folder: Folder,
+    before: (Vec<u8>, Vec<u8>),
+    after: (Vec<u8>, Vec<u8>),
+    durable: Vec<Tid>,
+    tids: Vec<Tid>,
+    ends: Vec<usize>,
+}
+
+/// Two transactions, the first of which begins `before_boundary` bytes before the end of a sector.
+fn batch_at(before_boundary: usize, pause: Duration) -> Batch {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let mut durable = commit_until_there_is_room(&folder, &database);
+    let overhead = 23 + 42 + 8;
+    let fill = (3 * SECTOR - before_boundary - (size(&database) as usize + overhead) % SECTOR) % SECTOR + 1;
+    let fill = if fill == 1 { SECTOR } else { fill - 1 };
+    durable.push(database.commit(vec![store(60, Tid::ZERO, &vec![7; fill])]));
+    let start = size(&database) as usize;
+    assert_eq!(start % SECTOR, (SECTOR - before_boundary) % SECTOR);
+    let mark = || std::fs::read(folder.file("Data.fs.synced")).unwrap();
+    let before = (folder.bytes(), mark());
+    let later = Timestamp::from_epoch(noon().since_epoch() + pause);
+    let ids: Vec<TransactionId> = [900, 40]
+        .into_iter()
+        .zip(70..)
+        .map(|(len, oid)| database.vote(set(vec![store(oid, Tid::ZERO, &vec![5; len])])).unwrap())
+        .collect();
+    let tids: Vec<Tid> = database.storage.finish(&ids, later).into_iter().map(Result::unwrap).collect();
+    let ends = tids.iter().map(|tid| {
+        database.storage.publish(*tid);
+        size(&database) as usize
+    });
+    let ends = std::iter::once(start).chain(ends).collect();
+    let after = (folder.bytes(), mark());
+    drop(database);
+    Batch { folder, before, after, durable, tids, ends }
+}
+
+impl Batch {
+    /// What is on the disk when these sectors are as they were.
+    fn put(&self, lost: impl Fn(usize) -> bool) -> Vec<u8> {
+        let mut bytes = self.after.0.clone();
+        for (sector, chunk) in bytes.chunks_mut(SECTOR).enumerate().filter(|(sector, _)| lost(*sector)) {
+            chunk.copy_from_slice(&self.before.0[sector * SECTOR..][..chunk.len()]);
+        }
+        self.folder.overwrite(&bytes);
+        std::fs::write(self.folder.file("Data.fs.synced"), &self.before.1).unwrap();
+        bytes
+    }
+
+    /// The transactions that must be there, with these bytes in the file.
+    fn expected(&self, bytes: &[u8]) -> Vec<Tid> {
+        let spans = self.ends.windows(2);
+        let is_whole =
+            |(span, _): &(&[usize], &Tid)| bytes[span[0]..span[1]] == self.after.0[span[0]..span[1]];
+        let whole = spans.zip(&self.tids).take_while(is_whole).map(|(_, tid)| *tid);
+        self.durable.iter().copied().chain(whole).collect()
+    }
+}
+
+#[test]
+fn whatever_sectors_a_power_failure_takes_from_a_batch_the_rest_is_a_beginning() {
+    let mut marked = 0;
+    // The clock's minute is over: the tid differs from the one before in more than its last bytes.
+    for pause in [Duration::ZERO, Duration::from_secs(60 * 300)] {
+        for before_boundary in (0..32).chain([100, SECTOR - 1]) {
+            let batch = batch_at(before_boundary, pause);
+            let first = batch.ends[0] / SECTOR;
+            // With the header of the room behind it.
+            let last = (batch.ends[2] + 22) / SECTOR;
+            let is_marked = batch.before.1 != batch.after.1;
+            let before = |tids: &[Tid], at: usize| tids[at].to_bytes()[..before_boundary.min(8)].to_vec();
+            let differs = (1..8).contains(&before_boundary)
+                && before(&batch.tids, 0) != before(&batch.durable, batch.durable.len() - 1);
+            marked += u32::from(is_marked);
+            assert_eq!(is_marked, differs, "{before_boundary} bytes before a sector ends");
+            if is_marked {
+                // It was told to nobody before the mark was durable, and what is marked has all its sectors.
+                continue;
+            }
+            let sectors = last - first + 1;
+            for case in 0..1_u32 << sectors {
+                let lost =
+                    |sector: usize| (first..=last).contains(&sector) && case & 1 << (sector - first) != 0;
+                let bytes = batch.put(lost);
+                let (database, report) = batch.folder.open();
+                let expected = batch.expected(&bytes);
+                let context = || format!("{before_boundary} {case:b} {:?}", report.findings);
+                assert_eq!(database.tids(), expected, "{}", context());
+                assert_eq!(
+                    database.storage.last_transaction(),
+                    expected[expected.len() - 1],
+                    "{}",
+                    context()
+                );
+                database.commit(vec![store(99, Tid::ZERO, b"life goes on")]);
+                drop(database);
+                batch.folder.drop_index();
+                assert_eq!(batch.folder.open().1.findings, [], "{}", context());
+                let _ = std::fs::remove_file(batch.folder.file("Data.fs.tr0"));
+            }
+        }
+    }
+    assert!(marked > 3, "{marked}");
+}
