@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from files import opened
@@ -46,6 +47,8 @@ def test_python_reads_a_file_that_is_being_committed_to_and_commits_that_pause_l
         assert storage.lastTransaction() == tids[-1]
         assert load_current(storage, p64(0)) == (b"record 0", tids[0])
     repozo(tmp_path, "-B", "-f", path)
+    now = int(time.time())
+    wait_until("the next backup gets another name", lambda: int(time.time()) > now)
     wait_until("there is room for more", has_room)
     repozo(tmp_path, "-B", "-Q", "-f", path)
     backed_up = list(tids)
