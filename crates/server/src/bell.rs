@@ -1,50 +1,154 @@
 //! How connections learn that something was published: each worker is woken once, and looks after its own.
 //!
 //! To wake a task of another thread costs a system call; a thousand of them would keep the log writer from the
-//! next batch. So one task of each worker waits for publications and passes them on to the worker's connections: at
-//! once to those whose own transaction was with the log writer, whose clients wait; to everybody else, if there are
-//! more than [`FEW`], not more than once in a while ([`PAUSE`]). A client that says something meanwhile is told with
-//! the answer, for no answer overtakes a notice, and the messages for others carry several notices each.
+//! next batch. So one task of each worker passes on to the worker's connections what was published. Those whose own
+//! transaction was written, whose clients wait, hear of it at once; everybody else not more than once in a while
+//! ([`PAUSE`]). A client that says something meanwhile is told with the answer, for no answer overtakes a notice,
+//! and the messages for others carry several notices each.
+//!
+//! Who has published decides whom to wake ([`Rings::ring`]). Who is owed news then is told by the next publication,
+//! or by the log writer, which looks at the clock while it waits: a timer in each worker would cost more.
 
 use crate::{
     host::Host,
     listeners::{Listeners, Notices, Rest, Told},
     socket::TryWrite,
 };
-use std::{collections::BTreeMap, future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::{Duration, Instant},
+};
 use tokio::{
     sync::{Notify, watch},
     task::yield_now,
-    time::{Instant, sleep_until},
 };
+use zeolith_core::SessionId;
 use zeolith_types::Tid;
 use zeolith_wire::Encoding;
 
+/// The workers that ring for a storage.
+#[derive(Default)]
+pub(crate) struct Rings(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    workers: Vec<Arc<Ring>>,
+    /// Not everybody is told before.
+    may_tell_at: Option<Instant>,
+    /// Somebody has not been told of the last publication.
+    is_owed: bool,
+}
+
+/// What one worker does for one storage.
+#[derive(Default)]
+struct Ring {
+    listeners: Listeners,
+    /// There is something to do for its task.
+    summons: Notify,
+    /// Everybody is to be told.
+    tells_all: AtomicBool,
+    /// The sessions whose transactions have been written since its task last looked.
+    written: Mutex<Vec<SessionId>>,
+}
+
+impl Rings {
+    /// Something was published, the transactions of `committers` among it. They hear of it at once, everybody else if
+    /// the last time is long enough ago. Whether somebody is owed news and nobody was before.
+    pub(crate) fn ring(&self, committers: &[SessionId], now: Instant) -> bool {
+        let mut state = self.state();
+        if state.may_tell_at.is_none_or(|at| now >= at) {
+            state.tell_all(now);
+            return false;
+        }
+        state.workers.iter().for_each(|ring| ring.ring_for(committers));
+        let listening: usize = state.workers.iter().map(|ring| ring.listeners.count()).sum();
+        let was_owed = std::mem::replace(&mut state.is_owed, listening > committers.len());
+        state.is_owed && !was_owed
+    }
+
+    /// When to call [`Self::tell_owed`], if somebody is owed news.
+    pub(crate) fn owed_at(&self) -> Option<Instant> {
+        let state = self.state();
+        state.may_tell_at.filter(|_| state.is_owed)
+    }
+
+    /// Tells everybody, if it is time and somebody is owed news.
+    pub(crate) fn tell_owed(&self, now: Instant) {
+        let mut state = self.state();
+        if state.is_owed && state.may_tell_at.is_none_or(|at| now >= at) {
+            state.tell_all(now);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("nobody panics while ringing")
+    }
+}
+
+impl State {
+    fn tell_all(&mut self, now: Instant) {
+        self.may_tell_at = Some(now + PAUSE);
+        self.is_owed = false;
+        for ring in self.workers.iter().filter(|ring| ring.listeners.count() > 0) {
+            ring.tells_all.store(true, Relaxed);
+            ring.summons.notify_one();
+        }
+    }
+}
+
+impl Ring {
+    /// Wakes the task if any of these rests here.
+    fn ring_for(&self, committers: &[SessionId]) {
+        let mut here = committers.iter().filter(|session| self.listeners.is_committing(**session)).peekable();
+        if here.peek().is_some() {
+            self.written().extend(here);
+            self.summons.notify_one();
+        }
+    }
+
+    fn written(&self) -> MutexGuard<'_, Vec<SessionId>> {
+        self.written.lock().expect("nobody panics while noting who has committed")
+    }
+
+    fn ring_for_written(&self) {
+        let written = std::mem::take(&mut *self.written());
+        self.listeners.ring_for(&written);
+    }
+}
+
 /// The bells of one worker, one for each storage.
 #[derive(Default)]
-pub(crate) struct Bells(BTreeMap<String, Hung>);
-
-struct Hung {
-    listeners: Arc<Listeners>,
-    /// Somebody has begun to listen.
-    listened: Arc<Notify>,
-}
+pub(crate) struct Bells(BTreeMap<String, Arc<Ring>>);
 
 impl Bells {
     /// Hangs the bells and begins to ring them. Within the event loop of the worker, which ends it.
     pub(crate) fn hang(hosts: &BTreeMap<String, Arc<Host>>) -> Self {
         let hung = hosts.iter().map(|(name, host)| {
-            let (listeners, listened) = (Arc::<Listeners>::default(), Arc::<Notify>::default());
-            tokio::spawn(ring(Arc::clone(host), Arc::clone(&listeners), Arc::clone(&listened)));
-            (name.clone(), Hung { listeners, listened })
+            let ring = Arc::<Ring>::default();
+            host.rings.state().workers.push(Arc::clone(&ring));
+            tokio::spawn(pass_on(Arc::clone(host), Arc::clone(&ring)));
+            (name.clone(), ring)
         });
         Self(hung.collect())
     }
 
     /// What a connection listens to that registers for this storage. It rings for all that is published from
     /// now on, or the client is told through `socket`.
-    pub(crate) fn listen(&self, host: &Host, encoding: Encoding, socket: Option<Arc<dyn TryWrite>>) -> Bell {
-        let mut bell = Bell { published: host.published.subscribe(), place: None, is_resting: false };
+    pub(crate) fn listen(
+        &self,
+        host: &Host,
+        session: SessionId,
+        encoding: Encoding,
+        socket: Option<Arc<dyn TryWrite>>,
+    ) -> Bell {
+        let published = host.published.subscribe();
+        let mut bell = Bell { session, published, place: None, is_resting: false };
         self.take(&mut bell, host, encoding, socket);
         bell
     }
@@ -58,72 +162,48 @@ impl Bells {
         socket: Option<Arc<dyn TryWrite>>,
     ) {
         // Without a worker nobody rings.
-        let Some(hung) = self.0.get(&host.name) else { return };
-        let place = hung.listeners.join(encoding, socket);
-        bell.place = Some((Arc::clone(&hung.listeners), place));
-        hung.listened.notify_one();
+        let Some(ring) = self.0.get(&host.name) else { return };
+        let place = ring.listeners.join(bell.session, encoding, socket);
+        bell.place = Some((Arc::clone(ring), place));
     }
 }
 
-/// Rings for all that is published. A worker of which nobody listens is not woken.
-async fn ring(host: Arc<Host>, listeners: Arc<Listeners>, listened: Arc<Notify>) {
+/// Passes on what is published, whenever it is summoned.
+async fn pass_on(host: Arc<Host>, ring: Arc<Ring>) {
+    let mut told = *host.published.borrow();
     loop {
-        listened.notified().await;
-        ring_while_listened(&host, &listeners).await;
-    }
-}
-
-async fn ring_while_listened(host: &Host, listeners: &Listeners) {
-    let mut published = host.published.subscribe();
-    // Something may have been published since the first began to listen: who has not been told of it is rung for.
-    let mut told = *published.borrow();
-    let mut is_owed = true;
-    let mut may_tell_at = Instant::now();
-    while listeners.count() > 0 {
-        tokio::select! {
-            biased;
-            changed = published.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                listeners.ring_for_committers();
-                is_owed = true;
-            }
-            () = sleep_until(may_tell_at), if is_owed => {}
+        ring.summons.notified().await;
+        ring.ring_for_written();
+        if !ring.tells_all.swap(false, Relaxed) {
+            continue;
         }
-        let now = Instant::now();
-        if is_owed && (now >= may_tell_at || listeners.count() <= FEW) {
-            may_tell_at = now + PAUSE;
-            is_owed = false;
-            // What comes meanwhile is told next time, and counts as news then.
-            let through = *published.borrow();
-            let mut notices = Notices::between(host, told, through);
-            let mut next = listeners.tell(0, &mut notices);
-            while let Some(from) = next {
-                yield_now().await;
-                if published.has_changed().unwrap_or(false) {
-                    listeners.ring_for_committers();
-                }
-                next = listeners.tell(from, &mut notices);
-            }
-            told = through;
+        // What comes meanwhile is told next time, and counts as news then.
+        let through = *host.published.borrow();
+        let mut notices = Notices::between(&host, told, through);
+        let mut next = ring.listeners.tell(0, &mut notices);
+        while let Some(from) = next {
+            yield_now().await;
+            ring.ring_for_written();
+            next = ring.listeners.tell(from, &mut notices);
         }
+        told = through;
     }
 }
 
 /// What one connection listens to.
 pub(crate) struct Bell {
+    session: SessionId,
     published: watch::Receiver<Tid>,
     /// Its place among the listeners of its worker; `None` on the way to another one, and where nobody rings.
-    place: Option<(Arc<Listeners>, usize)>,
+    place: Option<(Arc<Ring>, usize)>,
     is_resting: bool,
 }
 
 impl Bell {
     /// Leaves the worker that rings for it: nobody tells the client of anything, and nobody has a part in its socket.
     pub(crate) fn leave(&mut self) {
-        if let Some((listeners, place)) = self.place.take() {
-            listeners.leave(place);
+        if let Some((ring, place)) = self.place.take() {
+            ring.listeners.leave(place);
         }
     }
 
@@ -145,16 +225,18 @@ impl Bell {
     /// Rests until it rings; not at all, if something is due that can be told. Safe to cancel; in any case
     /// [`Self::wake_up`] comes next.
     pub(crate) async fn rings(&mut self, rest: Rest) {
-        if rest != Rest::Unread && self.is_due() {
+        let can_be_told = rest != Rest::Unread;
+        if can_be_told && self.is_due() {
             return;
         }
         self.is_resting = true;
-        match &self.place {
-            Some((listeners, place)) => {
-                poll_fn(|context| listeners.poll_rung(*place, rest, context.waker())).await;
-            }
-            None => std::future::pending().await,
-        }
+        let Some((ring, place)) = &self.place else { return std::future::pending().await };
+        poll_fn(|context| {
+            let rung = ring.listeners.poll_rung(*place, rest, context.waker());
+            // Whoever published before it rested has not seen it rest.
+            if can_be_told && self.is_due() { Poll::Ready(()) } else { rung }
+        })
+        .await;
     }
 
     /// Ends the rest; what the client was told meanwhile, if it could be told.
@@ -162,8 +244,8 @@ impl Bell {
         if !std::mem::take(&mut self.is_resting) {
             return None;
         }
-        let (listeners, place) = self.place.as_ref()?;
-        listeners.wake_up(*place)
+        let (ring, place) = self.place.as_ref()?;
+        ring.listeners.wake_up(*place)
     }
 }
 
@@ -176,8 +258,6 @@ impl Drop for Bell {
 /// Between two times that everybody is told. Whoever says nothing hears of a commit so much later at most, and only if
 /// there was another one just before.
 const PAUSE: Duration = Duration::from_millis(1);
-/// So many are told of each publication: a message more for each of them costs less than a timer.
-const FEW: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -185,137 +265,214 @@ mod tests {
     use crate::scripted::{self, Scripted};
     use zeolith_core::Publication;
 
-    /// Sessions that commit and sessions that do not, of a worker that rings for them.
+    /// A session that commits and one that does not, of a worker that rings for them.
     struct Tower {
         host: Arc<Host>,
+        bells: Bells,
         committer: Bell,
         listener: Bell,
-        _others: Vec<Bell>,
+    }
+
+    const COMMITTER: SessionId = SessionId(1);
+    const LISTENER: SessionId = SessionId(2);
+
+    fn bells(host: &Arc<Host>) -> Bells {
+        Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(host))]))
+    }
+
+    fn listen(bells: &Bells, host: &Host, session: SessionId) -> Bell {
+        bells.listen(host, session, Encoding::Msgpack, None)
     }
 
     impl Tower {
-        /// Besides a committer and a listener so many others listen.
-        async fn with_others(count: usize) -> Self {
+        fn new() -> Self {
             let (host, _) = scripted::host(Scripted::default());
-            let bells = Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
-            let bell = || bells.listen(&host, Encoding::Msgpack, None);
-            let (committer, listener) = (bell(), bell());
-            let _others = (0..count).map(|_| bell()).collect();
-            // Longer than between the time when it began to ring and the next one.
-            tokio::time::sleep(PAUSE).await;
-            Self { committer, listener, _others, host }
+            let bells = bells(&host);
+            let (committer, listener) = (listen(&bells, &host, COMMITTER), listen(&bells, &host, LISTENER));
+            Self { host, bells, committer, listener }
         }
 
-        /// How long committer and listener rest until they are rung for when this is published.
-        async fn publish(&mut self, tid: u64) -> (Duration, Duration) {
-            let committer = wait(&mut self.committer, Rest::Committing);
-            let listener = wait(&mut self.listener, Rest::Otherwise);
-            let (committer, listener, ()) =
-                tokio::join!(committer, listener, async { publish(&self.host, tid) });
+        /// Whether committer and listener, who rest, are rung for by this.
+        async fn ring(&mut self, by: impl FnOnce(&Host)) -> (bool, bool) {
+            let committer = is_rung(&mut self.committer, Rest::Committing);
+            let listener = is_rung(&mut self.listener, Rest::Otherwise);
+            let (committer, listener, ()) = tokio::join!(committer, listener, async { by(&self.host) });
+            (committer, listener)
+        }
+
+        fn answer(&mut self, tid: u64) {
             for bell in [&mut self.committer, &mut self.listener] {
                 assert!(bell.is_due());
                 assert_eq!(bell.answer(), Tid::new(tid));
             }
-            (committer, listener)
         }
     }
 
+    /// The committer's transaction becomes visible, and so it is said.
     fn publish(host: &Host, tid: u64) {
         let tid = Tid::new(tid);
-        host.log_mut().append([Publication { tid, oids: Arc::from([]), committer: None }]);
+        host.log_mut().append([Publication { tid, oids: Arc::from([]), committer: Some(COMMITTER) }]);
         host.published.send_replace(tid);
     }
 
-    /// How long the bell is waited for.
-    async fn wait(bell: &mut Bell, rest: Rest) -> Duration {
-        let begun = Instant::now();
-        tokio::time::timeout(Duration::from_secs(60), bell.rings(rest)).await.unwrap();
+    /// Whether the bell rings before the worker has nothing more to do.
+    async fn is_rung(bell: &mut Bell, rest: Rest) -> bool {
+        let is_rung = tokio::time::timeout(PAUSE, bell.rings(rest)).await.is_ok();
         bell.wake_up();
-        begun.elapsed()
+        is_rung
+    }
+
+    /// How [`Rings`] sees it: the bells are not asked, for they know by themselves that something is due.
+    #[derive(Debug, PartialEq)]
+    struct Called {
+        written: Vec<SessionId>,
+        all: bool,
+    }
+
+    impl Tower {
+        /// What the worker is called for when the committer's transaction is published.
+        fn call(&mut self, tid: u64, now: Instant) -> (bool, Called) {
+            publish(&self.host, tid);
+            let is_newly_owed = self.host.rings.ring(&[COMMITTER], now);
+            (is_newly_owed, self.called())
+        }
+
+        fn called(&self) -> Called {
+            let ring = &self.bells.0["1"];
+            Called { written: std::mem::take(&mut ring.written()), all: ring.tells_all.swap(false, Relaxed) }
+        }
+
+        fn rests_as_committer(&self) {
+            let (ring, place) = self.committer.place.as_ref().unwrap();
+            assert!(
+                ring.listeners.poll_rung(*place, Rest::Committing, std::task::Waker::noop()).is_pending()
+            );
+        }
+    }
+
+    const ALL: Called = Called { written: Vec::new(), all: true };
+    const NOBODY: Called = Called { written: Vec::new(), all: false };
+
+    #[tokio::test]
+    async fn the_first_publication_after_a_pause_is_for_all_and_the_next_for_who_commits() {
+        let mut tower = Tower::new();
+        let first = Instant::now();
+        tower.rests_as_committer();
+        assert_eq!(tower.call(1, first), (false, ALL));
+        assert_eq!(tower.host.rings.owed_at(), None);
+        let committer = Called { written: vec![COMMITTER], all: false };
+        assert_eq!(tower.call(2, first + PAUSE / 2), (true, committer));
+        assert_eq!(tower.host.rings.owed_at(), Some(first + PAUSE));
+        // It is awake now: it looks for itself. And somebody was owed before.
+        tower.committer.is_resting = true;
+        tower.committer.wake_up();
+        assert_eq!(tower.call(3, first + PAUSE / 2), (false, NOBODY));
+        assert_eq!(tower.call(4, first + PAUSE), (false, ALL));
+        assert_eq!(tower.host.rings.owed_at(), None);
+    }
+
+    #[tokio::test]
+    async fn who_is_owed_news_is_told_when_it_is_time_and_once() {
+        let mut tower = Tower::new();
+        let first = Instant::now();
+        tower.call(1, first);
+        tower.host.rings.tell_owed(first + PAUSE);
+        assert_eq!(tower.called(), NOBODY, "nobody is owed");
+        tower.call(2, first + PAUSE / 2);
+        tower.host.rings.tell_owed(first + PAUSE / 2);
+        assert_eq!(tower.called(), NOBODY, "it is not time");
+        tower.host.rings.tell_owed(first + PAUSE);
+        assert_eq!((tower.called(), tower.host.rings.owed_at()), (ALL, None));
+    }
+
+    #[tokio::test]
+    async fn nobody_is_owed_news_where_only_those_listen_who_commit() {
+        let mut tower = Tower::new();
+        let first = Instant::now();
+        tower.call(1, first);
+        tower.listener.leave();
+        assert_eq!(tower.call(2, first), (false, NOBODY));
+        assert_eq!(tower.host.rings.owed_at(), None);
+        tower.committer.leave();
+        assert_eq!(
+            tower.call(3, first + PAUSE),
+            (false, NOBODY),
+            "nor is a worker woken of which nobody listens"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_publication_after_a_pause_rings_for_all_at_once() {
-        let mut tower = Tower::with_others(FEW).await;
-        assert_eq!(tower.publish(1).await, (Duration::ZERO, Duration::ZERO));
+    async fn a_worker_passes_on_what_it_is_called_for() {
+        let mut tower = Tower::new();
+        let now = Instant::now();
+        let ring = |host: &Host| {
+            publish(host, 1);
+            host.rings.ring(&[COMMITTER], now);
+        };
+        assert_eq!(tower.ring(ring).await, (true, true));
+        tower.answer(1);
+        // Though they do not know that something is due.
+        let for_committers = |host: &Host| _ = host.rings.ring(&[COMMITTER], now);
+        assert_eq!(tower.ring(for_committers).await, (true, false));
+        let for_all = |host: &Host| host.rings.tell_owed(now + PAUSE);
+        assert_eq!(tower.ring(for_all).await, (true, true));
+        assert_eq!(tower.ring(|_| {}).await, (false, false));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_next_one_rings_at_once_for_who_commits_and_after_the_pause_for_the_others() {
-        let mut tower = Tower::with_others(FEW).await;
-        tower.publish(1).await;
-        assert_eq!(tower.publish(2).await, (Duration::ZERO, PAUSE));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn few_hear_of_each_publication_at_once() {
-        let mut tower = Tower::with_others(0).await;
-        for tid in 1..=3 {
-            assert_eq!(tower.publish(tid).await, (Duration::ZERO, Duration::ZERO));
+    async fn what_is_published_before_it_rests_is_due() {
+        let mut tower = Tower::new();
+        for (tid, rest) in (1..).zip([Rest::Committing, Rest::Otherwise, Rest::Told(Tid::ZERO)]) {
+            publish(&tower.host, tid);
+            assert!(is_rung(&mut tower.listener, rest).await, "though nobody has rung");
+            assert_eq!(tower.listener.answer(), Tid::new(tid));
+            assert!(!is_rung(&mut tower.listener, rest).await, "and once");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_published_before_the_worker_knows_that_somebody_listens_rings_too() {
-        let (host, _) = scripted::host(Scripted::default());
-        let bells = Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
-        let listen = || bells.listen(&host, Encoding::Msgpack, None);
-        tokio::time::sleep(PAUSE).await;
-        let mut bell = listen();
-        publish(&host, 1);
-        assert_eq!(wait(&mut bell, Rest::Told(Tid::ZERO)).await, Duration::ZERO);
-        assert_eq!(bell.answer(), Tid::new(1));
-        // And again, when all others had left.
-        drop(bell);
-        publish(&host, 2);
-        tokio::time::sleep(PAUSE).await;
-        let mut bell = listen();
-        publish(&host, 3);
-        assert_eq!(wait(&mut bell, Rest::Told(Tid::new(2))).await, Duration::ZERO);
+    async fn what_is_published_while_it_goes_to_rest_is_due() {
+        let mut tower = Tower::new();
+        let rings = tower.listener.rings(Rest::Committing);
+        tokio::pin!(rings);
+        assert!(futures_poll(rings.as_mut()).is_pending());
+        // Published by somebody who has not seen it rest.
+        publish(&tower.host, 1);
+        assert!(futures_poll(rings.as_mut()).is_ready());
+    }
+
+    fn futures_poll(future: std::pin::Pin<&mut impl Future<Output = ()>>) -> Poll<()> {
+        future.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_published_on_the_way_to_another_worker_is_due_there() {
         let (host, _) = scripted::host(Scripted::default());
-        let workers = || Bells::hang(&BTreeMap::from([("1".to_owned(), Arc::clone(&host))]));
-        let (one, other) = (workers(), workers());
-        let mut bell = one.listen(&host, Encoding::Msgpack, None);
+        let (one, other) = (bells(&host), bells(&host));
+        let mut bell = listen(&one, &host, LISTENER);
         bell.leave();
         publish(&host, 1);
-        tokio::time::sleep(PAUSE).await;
         other.take(&mut bell, &host, Encoding::Msgpack, None);
         assert!(bell.is_due());
-        assert_eq!(wait(&mut bell, Rest::Told(Tid::ZERO)).await, Duration::ZERO);
+        assert!(is_rung(&mut bell, Rest::Told(Tid::ZERO)).await);
         assert_eq!(bell.answer(), Tid::new(1));
-        publish(&host, 2);
-        assert_eq!(wait(&mut bell, Rest::Otherwise).await, Duration::ZERO, "the other worker rings now");
+        let now = Instant::now();
+        let ring = async { host.rings.ring(&[], now) };
+        let (is_rung, _) = tokio::join!(is_rung(&mut bell, Rest::Otherwise), ring);
+        assert!(is_rung, "the other worker rings now");
         let counts = [one, other].map(|bells| bells.0["1"].listeners.count());
         assert_eq!(counts, [0, 1]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whose_client_does_not_read_is_rung_for_once_for_each_publication() {
-        let mut tower = Tower::with_others(0).await;
-        for tid in 1..=2 {
-            let unread = wait(&mut tower.listener, Rest::Unread);
-            tokio::join!(unread, async { publish(&tower.host, tid) });
-            assert!(tower.listener.is_due());
-            let silence = tokio::time::timeout(PAUSE * 10, tower.listener.rings(Rest::Unread));
-            assert!(silence.await.is_err());
-            tower.listener.wake_up();
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_answered_before_it_rang_is_told_nothing_twice() {
-        let mut tower = Tower::with_others(FEW).await;
-        tower.publish(1).await;
-        publish(&tower.host, 2);
-        assert!(tower.listener.is_due());
-        assert_eq!(wait(&mut tower.listener, Rest::Otherwise).await, Duration::ZERO, "it does not rest");
-        assert_eq!(tower.listener.answer(), Tid::new(2));
-        let rest = Rest::Told(Tid::new(2));
-        let silence = tokio::time::timeout(PAUSE * 10, tower.listener.rings(rest));
-        assert!(silence.await.is_err());
+    async fn whose_client_does_not_read_is_rung_for_when_all_are_told_and_not_for_what_is_due() {
+        let mut tower = Tower::new();
+        publish(&tower.host, 1);
+        assert!(!is_rung(&mut tower.listener, Rest::Unread).await);
+        let now = Instant::now();
+        let ring = async { tower.host.rings.ring(&[], now) };
+        let (is_rung_for, _) = tokio::join!(is_rung(&mut tower.listener, Rest::Unread), ring);
+        assert!(is_rung_for && tower.listener.is_due());
+        assert!(!is_rung(&mut tower.listener, Rest::Unread).await);
     }
 }

@@ -214,7 +214,7 @@ impl Conversation {
         };
         // From here on this session is woken by what is published, and it starts at a tid that it reads
         // afterwards: nothing can fall between the two.
-        let bell = self.seat.bells.listen(&host, self.encoding, self.seat.socket.clone());
+        let bell = self.seat.bells.listen(&host, self.session.id(), self.encoding, self.seat.socket.clone());
         let last = host.storage.last_transaction();
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
         if result.is_err() {

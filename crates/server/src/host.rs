@@ -2,11 +2,12 @@
 
 use crate::{
     ConflictCounts, NamedStorage,
+    bell::Rings,
     clock::Clock,
     log,
     log::blather,
     log_writer,
-    log_writer::{Finish, Pen},
+    log_writer::{Finish, Pen, Work},
     mailbox::Mailbox,
     packing::Packs,
     settings::Settings,
@@ -39,12 +40,14 @@ pub(crate) struct Host {
     pub(crate) started: String,
     /// The last transaction that all sessions may be told of.
     pub(crate) published: watch::Sender<Tid>,
+    /// Who is to be woken when there is another one.
+    pub(crate) rings: Rings,
     /// Something got a deadline.
     pub(crate) deadline_set: Notify,
     coordinator: Mutex<Coordinator>,
     log: RwLock<PublicationLog>,
     mailboxes: Mutex<HashMap<SessionId, Arc<Mailbox>>>,
-    finishes: Mutex<Option<mpsc::Sender<Finish>>>,
+    finishes: Mutex<Option<mpsc::Sender<Work>>>,
     pub(crate) pen: Pen,
     /// The threads that pack, until the server stops.
     pub(crate) packs: Mutex<Packs>,
@@ -90,6 +93,7 @@ impl Host {
             clock,
             started,
             published: watch::Sender::new(last),
+            rings: Rings::default(),
             deadline_set: Notify::new(),
             coordinator: Mutex::new(Coordinator::new(settings.transaction_timeout)),
             log: RwLock::new(PublicationLog::new(
@@ -244,13 +248,17 @@ impl Host {
                 Err(unwritten) => finish = unwritten,
             }
         }
+        self.pen.expect_one_more();
+        self.tell_log_writer(Work::Finish(finish));
+        true
+    }
+
+    pub(crate) fn tell_log_writer(&self, work: Work) {
         let finishes = self.finishes.lock().expect("nobody panics while sending");
         if let Some(finishes) = finishes.as_ref() {
-            self.pen.expect_one_more();
             // A log writer that is gone has left with the server.
-            let _ = finishes.send(finish);
+            let _ = finishes.send(work);
         }
-        true
     }
 
     /// Lets the log writer end after what it has.

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
     task::{Poll, Waker},
 };
-use zeolith_core::{Outbox as _, Publication};
+use zeolith_core::{Outbox as _, Publication, SessionId};
 use zeolith_types::Tid;
 use zeolith_wire::Encoding;
 
@@ -28,6 +28,7 @@ struct Table {
 }
 
 struct Listener {
+    session: SessionId,
     /// `None` while it is awake: it looks for itself what is due before it rests.
     rest: Option<Rest>,
     is_rung: bool,
@@ -63,9 +64,14 @@ pub(crate) struct Told {
 
 impl Listeners {
     /// A new one; its place.
-    pub(crate) fn join(&self, encoding: Encoding, socket: Option<Arc<dyn TryWrite>>) -> usize {
-        let listener =
-            Listener { rest: None, is_rung: false, encoding, waker: None, socket, unsent: Vec::new() };
+    pub(crate) fn join(
+        &self,
+        session: SessionId,
+        encoding: Encoding,
+        socket: Option<Arc<dyn TryWrite>>,
+    ) -> usize {
+        let (waker, unsent) = (None, Vec::new());
+        let listener = Listener { session, rest: None, is_rung: false, encoding, waker, socket, unsent };
         let mut table = self.table();
         if let Some(place) = table.free.pop() {
             table.places[place] = Some(listener);
@@ -125,12 +131,27 @@ impl Listeners {
         }
     }
 
-    /// Rings for those that rest as committers.
-    pub(crate) fn ring_for_committers(&self) {
+    /// Whether this session rests as a committer.
+    pub(crate) fn is_committing(&self, session: SessionId) -> bool {
+        let table = self.table();
+        table.committers.iter().any(|place| table.session(*place) == Some(session))
+    }
+
+    /// Rings for those of these sessions that rest as committers.
+    pub(crate) fn ring_for(&self, sessions: &[SessionId]) {
+        if sessions.is_empty() {
+            return;
+        }
         let mut table = self.table();
-        for place in std::mem::take(&mut table.committers) {
-            if let Some(listener) = table.listener(place) {
-                listener.ring();
+        let committers = std::mem::take(&mut table.committers);
+        for place in committers {
+            match table.session(place) {
+                Some(session) if !sessions.contains(&session) => table.committers.push(place),
+                _ => {
+                    if let Some(listener) = table.listener(place) {
+                        listener.ring();
+                    }
+                }
             }
         }
     }
@@ -152,6 +173,10 @@ impl Listeners {
 }
 
 impl Table {
+    fn session(&self, place: usize) -> Option<SessionId> {
+        self.places.get(place)?.as_ref().map(|listener| listener.session)
+    }
+
     fn listener(&mut self, place: usize) -> Option<&mut Listener> {
         self.places.get_mut(place)?.as_mut()
     }
@@ -255,6 +280,8 @@ mod tests {
     };
     use zeolith_types::Oid;
 
+    const SESSION: SessionId = SessionId(3);
+
     /// Takes so many bytes, and keeps them.
     struct Taker {
         room: AtomicUsize,
@@ -311,7 +338,7 @@ mod tests {
                 publish(&host, tid, 1);
             }
             let listeners = Listeners::default();
-            let place = listeners.join(Encoding::Msgpack, Some(Arc::<Taker>::clone(socket)));
+            let place = listeners.join(SESSION, Encoding::Msgpack, Some(Arc::<Taker>::clone(socket)));
             Self { host, listeners, place, woken: Arc::default() }
         }
 
@@ -445,11 +472,15 @@ mod tests {
         assert!(client.rests(Rest::Committing).is_pending());
         client.listeners.wake_up(client.place);
         assert!(client.rests(Rest::Otherwise).is_pending());
-        client.listeners.ring_for_committers();
+        assert!(!client.listeners.is_committing(SESSION));
+        client.listeners.ring_for(&[SESSION]);
         assert_eq!(client.times_woken(), 0);
         client.listeners.wake_up(client.place);
         assert!(client.rests(Rest::Committing).is_pending());
-        client.listeners.ring_for_committers();
+        assert!(client.listeners.is_committing(SESSION) && !client.listeners.is_committing(SessionId(9)));
+        client.listeners.ring_for(&[SessionId(9)]);
+        assert_eq!(client.times_woken(), 0, "another one's transaction was written");
+        client.listeners.ring_for(&[SessionId(9), SESSION]);
         assert_eq!(client.times_woken(), 1);
     }
 
@@ -457,13 +488,13 @@ mod tests {
     fn many_are_told_by_and_by_and_a_place_that_is_free_is_taken_again() {
         let client = Listening::through(&Taker::with_room(0));
         let places: Vec<_> =
-            (0..2 * AT_A_TIME).map(|_| client.listeners.join(Encoding::Pickle, None)).collect();
+            (0..2 * AT_A_TIME).map(|_| client.listeners.join(SessionId(9), Encoding::Pickle, None)).collect();
         let mut notices = Notices::between(&client.host, Tid::ZERO, Tid::new(3));
         assert_eq!(client.listeners.tell(0, &mut notices), Some(AT_A_TIME));
         assert_eq!(client.listeners.tell(AT_A_TIME, &mut notices), Some(2 * AT_A_TIME));
         assert_eq!(client.listeners.tell(2 * AT_A_TIME, &mut notices), None);
         client.listeners.leave(places[5]);
         assert_eq!(client.listeners.count(), 2 * AT_A_TIME);
-        assert_eq!(client.listeners.join(Encoding::Pickle, None), places[5]);
+        assert_eq!(client.listeners.join(SessionId(9), Encoding::Pickle, None), places[5]);
     }
 }

@@ -15,7 +15,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-        mpsc,
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
     time::{Duration, Instant},
@@ -33,15 +33,32 @@ pub(crate) struct Finish {
     pub(crate) changed: Vec<Oid>,
 }
 
+/// What there is to do for the log writer.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Finish(Finish),
+    /// Somebody is owed news, of which it must know the time.
+    LookAtTheClock,
+}
+
+impl Work {
+    fn finish(self) -> Option<Finish> {
+        match self {
+            Self::Finish(finish) => Some(finish),
+            Self::LookAtTheClock => None,
+        }
+    }
+}
+
 /// Starts the thread; it ends when nobody can send to it any more.
-pub(crate) fn spawn(host: Arc<Host>, finishes: mpsc::Receiver<Finish>) -> thread::JoinHandle<()> {
+pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::JoinHandle<()> {
     thread::Builder::new()
         .name(format!("log writer {}", host.name))
         .spawn(move || {
-            while let Ok(first) = finishes.recv() {
+            while let Some(first) = next_finish(&host, &works) {
                 let held = host.pen.take();
                 let mut batch = vec![first];
-                batch.extend(finishes.try_iter().take(BATCH_MAX - 1));
+                batch.extend(works.try_iter().filter_map(Work::finish).take(BATCH_MAX - 1));
                 host.pen.waiting.fetch_sub(batch.len(), Relaxed);
                 write(&host, batch, &held);
             }
@@ -49,12 +66,35 @@ pub(crate) fn spawn(host: Arc<Host>, finishes: mpsc::Receiver<Finish>) -> thread
         .expect("a thread can be started when the server starts")
 }
 
+/// Waits for somebody who wants to finish, and tells those meanwhile who are owed news; `None` when nobody can come any
+/// more.
+fn next_finish(host: &Host, works: &mpsc::Receiver<Work>) -> Option<Finish> {
+    loop {
+        let work = match host.rings.owed_at() {
+            None => works.recv().ok()?,
+            Some(at) => match works.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => {
+                    host.rings.tell_owed(Instant::now());
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return None,
+            },
+        };
+        if let Some(finish) = work.finish() {
+            return Some(finish);
+        }
+    }
+}
+
 /// Writes a transaction on the thread of its worker, which serves nobody else meanwhile; gives it back if it is for
 /// the log writer: others wait for theirs, or the disk is slow.
 pub(crate) fn write_here(host: &Host, finish: Finish) -> Result<(), Finish> {
     match host.pen.take_if_quick() {
         Some(held) => {
-            write(host, vec![finish], &held);
+            if write(host, vec![finish], &held) {
+                host.tell_log_writer(Work::LookAtTheClock);
+            }
             Ok(())
         }
         None => Err(finish),
@@ -109,7 +149,9 @@ impl Drop for Held<'_> {
     }
 }
 
-fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) {
+/// Whether somebody is owed news, and nobody was before.
+fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) -> bool {
+    let sessions: Vec<SessionId> = batch.iter().map(|finish| finish.session).collect();
     let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
     let begun = Instant::now();
     let results = host.storage.finish(&ids, host.clock.now().time);
@@ -142,13 +184,15 @@ fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) {
     }
     let grants: Vec<_> = ids.iter().flat_map(|id| coordinator.release(*id, now)).collect();
     drop(coordinator);
-    if let Some(last) = last {
+    let is_newly_owed = last.is_some_and(|last| {
         host.published.send_replace(last);
-    }
+        host.rings.ring(&sessions, Instant::now())
+    });
     for (session, error) in failed {
         report(host, session, error);
     }
     host.grant(&grants);
+    is_newly_owed
 }
 
 fn report(host: &Host, session: SessionId, error: StorageError) {
