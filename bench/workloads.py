@@ -78,8 +78,8 @@ BARS = [
     Bar("commits of the same object by 8 clients", "commit c8 k1 contended", "/s", "ops_per_s", python=3,
         gap="Only one can win at a time; the others' votes wait for its sync and then conflict."),
     Bar("8 clients, nine loads to a commit", "mixed c8 90/10", "/s", "ops_per_s", python=5, goal=7,
-        gap="CPU: of the 37 us that both processors have for an operation the load generator takes 12, sending answers "
-        "over loopback 9, and syncs, of three writes each, 6. And each client waits for its own commit's sync."),
+        gap="CPU: of the 34 us that both processors have for an operation the load generator takes 12, sending answers "
+        "over loopback 8, and syncs, of two writes each, 5. And each client waits for its own commit's sync."),
     Bar("a commit told to 1000 clients, until the last has it", "fanout 1000", "ms", "inv_last_us.p50", 1e-3,
         more_is_better=False, python=0.45, stub=1.3,
         gap="A thousand writes to sockets, which is what the stub does too; by two threads, while the load generator "

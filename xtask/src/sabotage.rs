@@ -158,7 +158,7 @@ const QUICK_BUILD: [(&str, &str); 3] = [
     ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
 ];
 /// How many seeds may pass before one finds the fault.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 5000;
 const LINE_MAX: usize = 160;
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! How connections learn that something was published: each worker is woken once, and looks after its own.
 //!
 //! To wake a task of another thread costs a system call; a thousand of them would keep the log writer from the
-//! next batch. So one task of each worker passes on to the worker's connections what was published. Those whose own
-//! transaction was written, whose clients wait, hear of it at once; everybody else not more than once in a while
-//! ([`PAUSE`]). A client that says something meanwhile is told with the answer, for no answer overtakes a notice,
-//! and the messages for others carry several notices each.
+//! next batch. So one task of each worker passes on to the worker's connections what was published: to all of them, if
+//! nothing was published just before. When publications follow one another, those whose own transaction was
+//! written, whose clients wait, hear of it at once; everybody else who has not said anything in a while ([`PAUSE`]) in
+//! rounds, so long after one another. For a client that says something is told with the answer, since no answer overtakes
+//! a notice, and the messages for others carry several notices each.
 //!
-//! Who has published decides whom to wake ([`Rings::ring`]). Who is owed news then is told by the next publication,
-//! or by the log writer, which looks at the clock while it waits: a timer in each worker would cost more.
+//! Who has published decides whom to wake ([`Rings::ring`]). The rounds go on with the next publication, or the log
+//! writer, which looks at the clock while it waits: a timer in each worker would cost more.
 
 use crate::{
     host::Host,
@@ -19,7 +20,7 @@ use std::{
     future::poll_fn,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -39,10 +40,13 @@ pub(crate) struct Rings(Mutex<State>);
 #[derive(Default)]
 struct State {
     workers: Vec<Arc<Ring>>,
-    /// Not everybody is told before.
-    may_tell_at: Option<Instant>,
-    /// Somebody has not been told of the last publication.
-    is_owed: bool,
+    /// When something was published last, and what.
+    rung_at: Option<Instant>,
+    last: Tid,
+    /// When the next round is due, if somebody may be owed news.
+    round_at: Option<Instant>,
+    /// What had been published at the round before. Who knows of it has time until the next one.
+    known: Tid,
 }
 
 /// What one worker does for one storage.
@@ -51,39 +55,42 @@ struct Ring {
     listeners: Listeners,
     /// There is something to do for its task.
     summons: Notify,
-    /// Everybody is to be told.
-    tells_all: AtomicBool,
+    /// Everybody is to be told who has not been told of everything up to here; nobody, if this is 0.
+    behind: AtomicU64,
     /// The sessions whose transactions have been written since its task last looked.
     written: Mutex<Vec<SessionId>>,
 }
 
 impl Rings {
-    /// Something was published, the transactions of `committers` among it. They hear of it at once, everybody else if
-    /// the last time is long enough ago. Whether somebody is owed news and nobody was before.
-    pub(crate) fn ring(&self, committers: &[SessionId], now: Instant) -> bool {
+    /// Something was published, up to `last`, the transactions of `committers` among it. They hear of it at once, everybody
+    /// else if that was not to be expected. Whether rounds are to be made, and none were before.
+    pub(crate) fn ring(&self, committers: &[SessionId], last: Tid, now: Instant) -> bool {
         let mut state = self.state();
-        if state.may_tell_at.is_none_or(|at| now >= at) {
-            state.tell_all(now);
+        let is_first = state.rung_at.replace(now).is_none_or(|before| now >= before + PAUSE);
+        state.last = last;
+        if is_first && state.round_at.is_none() {
+            state.known = last;
+            state.workers.iter().for_each(|ring| ring.tell(last));
             return false;
         }
         state.workers.iter().for_each(|ring| ring.ring_for(committers));
-        let listening: usize = state.workers.iter().map(|ring| ring.listeners.count()).sum();
-        let was_owed = std::mem::replace(&mut state.is_owed, listening > committers.len());
-        state.is_owed && !was_owed
-    }
-
-    /// When to call [`Self::tell_owed`], if somebody is owed news.
-    pub(crate) fn owed_at(&self) -> Option<Instant> {
-        let state = self.state();
-        state.may_tell_at.filter(|_| state.is_owed)
-    }
-
-    /// Tells everybody, if it is time and somebody is owed news.
-    pub(crate) fn tell_owed(&self, now: Instant) {
-        let mut state = self.state();
-        if state.is_owed && state.may_tell_at.is_none_or(|at| now >= at) {
-            state.tell_all(now);
+        if state.round_at.is_some() {
+            state.round(now);
+            return false;
         }
+        let listening: usize = state.workers.iter().map(|ring| ring.listeners.count()).sum();
+        state.round_at = (listening > committers.len()).then(|| now + PAUSE);
+        state.round_at.is_some()
+    }
+
+    /// When to call [`Self::round`], if somebody may be owed news.
+    pub(crate) fn round_at(&self) -> Option<Instant> {
+        self.state().round_at
+    }
+
+    /// Tells those who have not heard for long what was published, if it is time.
+    pub(crate) fn round(&self, now: Instant) {
+        self.state().round(now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -92,17 +99,26 @@ impl Rings {
 }
 
 impl State {
-    fn tell_all(&mut self, now: Instant) {
-        self.may_tell_at = Some(now + PAUSE);
-        self.is_owed = false;
-        for ring in self.workers.iter().filter(|ring| ring.listeners.count() > 0) {
-            ring.tells_all.store(true, Relaxed);
-            ring.summons.notify_one();
+    fn round(&mut self, now: Instant) {
+        if self.round_at.is_none_or(|at| now < at) {
+            return;
         }
+        self.workers.iter().for_each(|ring| ring.tell(self.known));
+        // Who knows of the last one is owed nothing.
+        self.round_at = (self.known < self.last).then(|| now + PAUSE);
+        self.known = self.last;
     }
 }
 
 impl Ring {
+    /// Wakes the task to tell those who have not been told of everything up to here, if there are any.
+    fn tell(&self, behind: Tid) {
+        if self.listeners.is_anybody_behind(behind) {
+            self.behind.fetch_max(behind.get(), Relaxed);
+            self.summons.notify_one();
+        }
+    }
+
     /// Wakes the task if any of these rests here.
     fn ring_for(&self, committers: &[SessionId]) {
         let mut here = committers.iter().filter(|session| self.listeners.is_committing(**session)).peekable();
@@ -148,7 +164,8 @@ impl Bells {
         socket: Option<Arc<dyn TryWrite>>,
     ) -> Bell {
         let published = host.published.subscribe();
-        let mut bell = Bell { session, published, place: None, is_resting: false };
+        let answered = *published.borrow();
+        let mut bell = Bell { session, published, answered, place: None, is_resting: false };
         self.take(&mut bell, host, encoding, socket);
         bell
     }
@@ -174,19 +191,20 @@ async fn pass_on(host: Arc<Host>, ring: Arc<Ring>) {
     loop {
         ring.summons.notified().await;
         ring.ring_for_written();
-        if !ring.tells_all.swap(false, Relaxed) {
+        let behind = Tid::new(ring.behind.swap(0, Relaxed));
+        if behind == Tid::ZERO {
             continue;
         }
         // What comes meanwhile is told next time, and counts as news then.
         let through = *host.published.borrow();
-        let mut notices = Notices::between(&host, told, through);
+        let mut notices = Notices::between(&host, told, through, behind);
         let mut next = ring.listeners.tell(0, &mut notices);
         while let Some(from) = next {
             yield_now().await;
             ring.ring_for_written();
             next = ring.listeners.tell(from, &mut notices);
         }
-        told = through;
+        told = behind;
     }
 }
 
@@ -194,6 +212,8 @@ async fn pass_on(host: Arc<Host>, ring: Arc<Ring>) {
 pub(crate) struct Bell {
     session: SessionId,
     published: watch::Receiver<Tid>,
+    /// What was answered last.
+    answered: Tid,
     /// Its place among the listeners of its worker; `None` on the way to another one, and where nobody rings.
     place: Option<(Arc<Ring>, usize)>,
     is_resting: bool,
@@ -214,7 +234,13 @@ impl Bell {
 
     /// The last transaction that may be told of; whatever is published afterwards rings again.
     pub(crate) fn answer(&mut self) -> Tid {
-        *self.published.borrow_and_update()
+        self.answered = *self.published.borrow_and_update();
+        self.answered
+    }
+
+    /// What [`Self::answer`] gave last: the client has been told of all that, if not more.
+    pub(crate) const fn answered(&self) -> Tid {
+        self.answered
     }
 
     /// The last transaction that may be told of, without an answer.
@@ -255,8 +281,8 @@ impl Drop for Bell {
     }
 }
 
-/// Between two times that everybody is told. Whoever says nothing hears of a commit so much later at most, and only if
-/// there was another one just before.
+/// Between two rounds. Whoever says nothing hears of a commit twice as much later at most, and only if there was another
+/// one just before.
 const PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
@@ -294,7 +320,7 @@ mod tests {
 
         /// Whether committer and listener, who rest, are rung for by this.
         async fn ring(&mut self, by: impl FnOnce(&Host)) -> (bool, bool) {
-            let committer = is_rung(&mut self.committer, Rest::Committing);
+            let committer = is_rung(&mut self.committer, Rest::Committing(Tid::ZERO));
             let listener = is_rung(&mut self.listener, Rest::Otherwise);
             let (committer, listener, ()) = tokio::join!(committer, listener, async { by(&self.host) });
             (committer, listener)
@@ -322,107 +348,118 @@ mod tests {
         is_rung
     }
 
-    /// How [`Rings`] sees it: the bells are not asked, for they know by themselves that something is due.
+    /// What a worker is called for.
     #[derive(Debug, PartialEq)]
     struct Called {
         written: Vec<SessionId>,
-        all: bool,
+        behind: u64,
+    }
+
+    const NOBODY: Called = Called { written: Vec::new(), behind: 0 };
+
+    fn all_behind(tid: u64) -> Called {
+        Called { behind: tid, ..NOBODY }
     }
 
     impl Tower {
-        /// What the worker is called for when the committer's transaction is published.
-        fn call(&mut self, tid: u64, now: Instant) -> (bool, Called) {
-            publish(&self.host, tid);
-            let is_newly_owed = self.host.rings.ring(&[COMMITTER], now);
-            (is_newly_owed, self.called())
+        /// Whether rounds begin when the committer's transaction is published, and what the worker is called for.
+        fn call(&self, tid: u64, now: Instant) -> (bool, Called) {
+            let begins = self.host.rings.ring(&[COMMITTER], Tid::new(tid), now);
+            (begins, self.called())
+        }
+
+        fn round(&self, now: Instant) -> Called {
+            self.host.rings.round(now);
+            self.called()
         }
 
         fn called(&self) -> Called {
             let ring = &self.bells.0["1"];
-            Called { written: std::mem::take(&mut ring.written()), all: ring.tells_all.swap(false, Relaxed) }
-        }
-
-        fn rests_as_committer(&self) {
-            let (ring, place) = self.committer.place.as_ref().unwrap();
-            assert!(
-                ring.listeners.poll_rung(*place, Rest::Committing, std::task::Waker::noop()).is_pending()
-            );
+            Called { written: std::mem::take(&mut ring.written()), behind: ring.behind.swap(0, Relaxed) }
         }
     }
 
-    const ALL: Called = Called { written: Vec::new(), all: true };
-    const NOBODY: Called = Called { written: Vec::new(), all: false };
+    fn rests(bell: &Bell, rest: Rest) {
+        let (ring, place) = bell.place.as_ref().unwrap();
+        ring.listeners.wake_up(*place);
+        assert!(ring.listeners.poll_rung(*place, rest, std::task::Waker::noop()).is_pending());
+    }
 
     #[tokio::test]
-    async fn the_first_publication_after_a_pause_is_for_all_and_the_next_for_who_commits() {
-        let mut tower = Tower::new();
+    async fn what_was_not_to_be_expected_is_for_all_at_once() {
+        let tower = Tower::new();
         let first = Instant::now();
-        tower.rests_as_committer();
-        assert_eq!(tower.call(1, first), (false, ALL));
-        assert_eq!(tower.host.rings.owed_at(), None);
-        let committer = Called { written: vec![COMMITTER], all: false };
-        assert_eq!(tower.call(2, first + PAUSE / 2), (true, committer));
-        assert_eq!(tower.host.rings.owed_at(), Some(first + PAUSE));
-        // It is awake now: it looks for itself. And somebody was owed before.
-        tower.committer.is_resting = true;
-        tower.committer.wake_up();
-        assert_eq!(tower.call(3, first + PAUSE / 2), (false, NOBODY));
-        assert_eq!(tower.call(4, first + PAUSE), (false, ALL));
-        assert_eq!(tower.host.rings.owed_at(), None);
+        rests(&tower.listener, Rest::Told(Tid::ZERO));
+        assert_eq!(tower.call(1, first), (false, all_behind(1)));
+        assert_eq!(tower.call(2, first + PAUSE), (false, all_behind(2)));
+        assert_eq!(tower.host.rings.round_at(), None);
     }
 
     #[tokio::test]
-    async fn who_is_owed_news_is_told_when_it_is_time_and_once() {
-        let mut tower = Tower::new();
+    async fn when_publications_follow_one_another_who_commits_hears_at_once_and_everybody_else_in_rounds() {
+        let tower = Tower::new();
+        let first = Instant::now();
+        rests(&tower.listener, Rest::Told(Tid::ZERO));
+        tower.call(1, first);
+        rests(&tower.listener, Rest::Told(Tid::new(1)));
+        rests(&tower.committer, Rest::Committing(Tid::new(1)));
+        let soon = first + PAUSE / 2;
+        assert_eq!(tower.call(2, soon), (true, Called { written: vec![COMMITTER], behind: 0 }));
+        assert_eq!(tower.host.rings.round_at(), Some(soon + PAUSE));
+        rests(&tower.committer, Rest::Committing(Tid::new(2)));
+        assert_eq!(tower.round(soon), NOBODY, "it is not time");
+        // They know what was published at the last round, if there had been one.
+        assert_eq!(tower.round(soon + PAUSE), NOBODY);
+        assert_eq!(tower.round(soon + 2 * PAUSE), all_behind(2), "who has said nothing since");
+        assert_eq!(tower.host.rings.round_at(), None, "nobody is owed anything");
+        assert_eq!(tower.round(soon + 9 * PAUSE), NOBODY);
+    }
+
+    #[tokio::test]
+    async fn rounds_go_on_as_long_as_there_are_publications() {
+        let tower = Tower::new();
         let first = Instant::now();
         tower.call(1, first);
-        tower.host.rings.tell_owed(first + PAUSE);
-        assert_eq!(tower.called(), NOBODY, "nobody is owed");
-        tower.call(2, first + PAUSE / 2);
-        tower.host.rings.tell_owed(first + PAUSE / 2);
-        assert_eq!(tower.called(), NOBODY, "it is not time");
-        tower.host.rings.tell_owed(first + PAUSE);
-        assert_eq!((tower.called(), tower.host.rings.owed_at()), (ALL, None));
+        rests(&tower.listener, Rest::Told(Tid::new(1)));
+        assert_eq!(tower.call(2, first), (true, NOBODY), "the committer is awake and sees for itself");
+        // With the next publication, if it comes at the time of a round.
+        assert_eq!(tower.call(3, first + PAUSE), (false, NOBODY));
+        assert_eq!(tower.call(4, first + 2 * PAUSE), (false, all_behind(3)));
+        assert_eq!(tower.host.rings.round_at(), Some(first + 3 * PAUSE));
     }
 
     #[tokio::test]
-    async fn nobody_is_owed_news_where_only_those_listen_who_commit() {
+    async fn there_are_no_rounds_where_only_those_listen_who_commit() {
         let mut tower = Tower::new();
         let first = Instant::now();
         tower.call(1, first);
         tower.listener.leave();
         assert_eq!(tower.call(2, first), (false, NOBODY));
-        assert_eq!(tower.host.rings.owed_at(), None);
-        tower.committer.leave();
-        assert_eq!(
-            tower.call(3, first + PAUSE),
-            (false, NOBODY),
-            "nor is a worker woken of which nobody listens"
-        );
+        assert_eq!(tower.host.rings.round_at(), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_passes_on_what_it_is_called_for() {
         let mut tower = Tower::new();
         let now = Instant::now();
-        let ring = |host: &Host| {
+        let first = |host: &Host| {
             publish(host, 1);
-            host.rings.ring(&[COMMITTER], now);
+            host.rings.ring(&[COMMITTER], Tid::new(1), now);
         };
-        assert_eq!(tower.ring(ring).await, (true, true));
+        assert_eq!(tower.ring(first).await, (true, true));
         tower.answer(1);
-        // Though they do not know that something is due.
-        let for_committers = |host: &Host| _ = host.rings.ring(&[COMMITTER], now);
-        assert_eq!(tower.ring(for_committers).await, (true, false));
-        let for_all = |host: &Host| host.rings.tell_owed(now + PAUSE);
-        assert_eq!(tower.ring(for_all).await, (true, true));
+        // The bells are not asked whether something is due: nothing is, they think.
+        let second = |host: &Host| _ = host.rings.ring(&[COMMITTER], Tid::new(2), now);
+        assert_eq!(tower.ring(second).await, (true, false));
+        let rounds = |host: &Host| (1..=2).for_each(|round| host.rings.round(now + round * PAUSE));
+        assert_eq!(tower.ring(rounds).await, (true, true));
         assert_eq!(tower.ring(|_| {}).await, (false, false));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_published_before_it_rests_is_due() {
         let mut tower = Tower::new();
-        for (tid, rest) in (1..).zip([Rest::Committing, Rest::Otherwise, Rest::Told(Tid::ZERO)]) {
+        for (tid, rest) in (1..).zip([Rest::Committing(Tid::ZERO), Rest::Otherwise, Rest::Told(Tid::ZERO)]) {
             publish(&tower.host, tid);
             assert!(is_rung(&mut tower.listener, rest).await, "though nobody has rung");
             assert_eq!(tower.listener.answer(), Tid::new(tid));
@@ -433,7 +470,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_published_while_it_goes_to_rest_is_due() {
         let mut tower = Tower::new();
-        let rings = tower.listener.rings(Rest::Committing);
+        let rings = tower.listener.rings(Rest::Committing(Tid::ZERO));
         tokio::pin!(rings);
         assert!(futures_poll(rings.as_mut()).is_pending());
         // Published by somebody who has not seen it rest.
@@ -457,7 +494,7 @@ mod tests {
         assert!(is_rung(&mut bell, Rest::Told(Tid::ZERO)).await);
         assert_eq!(bell.answer(), Tid::new(1));
         let now = Instant::now();
-        let ring = async { host.rings.ring(&[], now) };
+        let ring = async { host.rings.ring(&[], Tid::new(2), now) };
         let (is_rung, _) = tokio::join!(is_rung(&mut bell, Rest::Otherwise), ring);
         assert!(is_rung, "the other worker rings now");
         let counts = [one, other].map(|bells| bells.0["1"].listeners.count());
@@ -470,7 +507,7 @@ mod tests {
         publish(&tower.host, 1);
         assert!(!is_rung(&mut tower.listener, Rest::Unread).await);
         let now = Instant::now();
-        let ring = async { tower.host.rings.ring(&[], now) };
+        let ring = async { tower.host.rings.ring(&[], Tid::new(1), now) };
         let (is_rung_for, _) = tokio::join!(is_rung(&mut tower.listener, Rest::Unread), ring);
         assert!(is_rung_for && tower.listener.is_due());
         assert!(!is_rung(&mut tower.listener, Rest::Unread).await);

@@ -283,7 +283,9 @@ impl Conversation {
     pub(crate) fn rest<S: AsyncRead + AsyncWrite + Unpin>(&self, pipe: &Pipe<S>) -> Rest {
         match self.session.may_be_told() {
             _ if pipe.is_full() => Rest::Unread,
-            _ if self.session.is_finishing() => Rest::Committing,
+            _ if self.session.is_finishing() => {
+                Rest::Committing(self.bell.as_ref().map_or(Tid::ZERO, Bell::answered))
+            }
             Some(told) if pipe.waiting() == 0 => Rest::Told(told),
             _ => Rest::Otherwise,
         }

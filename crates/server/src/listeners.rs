@@ -46,7 +46,8 @@ pub(crate) enum Rest {
     /// Its client has been told of everything up to here, and nothing waits to be written: it can be told more.
     Told(Tid),
     /// Its transaction is being written, and its client waits for that.
-    Committing,
+    /// Its client has been told of everything up to here, if not more.
+    Committing(Tid),
     /// Its client does not read, and is told nothing more: what is due already is no news.
     Unread,
     /// It wants to be woken.
@@ -109,7 +110,7 @@ impl Listeners {
         // Whoever looks again was told meanwhile, perhaps.
         if listener.rest.is_none() {
             listener.rest = Some(rest);
-            if rest == Rest::Committing {
+            if matches!(rest, Rest::Committing(_)) {
                 table.committers.push(place);
             }
         }
@@ -123,7 +124,7 @@ impl Listeners {
         listener.is_rung = false;
         match listener.rest.take()? {
             Rest::Told(through) => Some(Told { through, unsent: std::mem::take(&mut listener.unsent) }),
-            Rest::Committing => {
+            Rest::Committing(_) => {
                 table.committers.retain(|committer| *committer != place);
                 None
             }
@@ -156,13 +157,20 @@ impl Listeners {
         }
     }
 
+    /// Whether any that rests has not been told of everything up to `tid`, as far as is known.
+    pub(crate) fn is_anybody_behind(&self, tid: Tid) -> bool {
+        self.table().places.iter().flatten().any(|listener| listener.is_behind(tid))
+    }
+
     /// Tells or rings for those at the places from `from` on, so many that nobody else waits for long; where to go on,
     /// if that were not all.
     pub(crate) fn tell(&self, from: usize, notices: &mut Notices) -> Option<usize> {
         let mut table = self.table();
         let to = table.places.len().min(from + AT_A_TIME);
         for listener in table.places[from.min(to)..to].iter_mut().flatten() {
-            listener.tell(notices);
+            if listener.is_behind(notices.behind) {
+                listener.tell(notices);
+            }
         }
         (to < table.places.len()).then_some(to)
     }
@@ -183,6 +191,15 @@ impl Table {
 }
 
 impl Listener {
+    /// Whether it rests, and has not been told of everything up to `tid`.
+    fn is_behind(&self, tid: Tid) -> bool {
+        match self.rest {
+            Some(Rest::Told(told) | Rest::Committing(told)) => told < tid,
+            Some(Rest::Unread | Rest::Otherwise) => !self.is_rung,
+            None => false,
+        }
+    }
+
     fn tell(&mut self, notices: &mut Notices) {
         let Some(Rest::Told(told)) = self.rest else { return self.ring() };
         let through = notices.through;
@@ -214,7 +231,9 @@ impl Listener {
 pub(crate) struct Notices {
     publications: Vec<Arc<Publication>>,
     after: Tid,
-    pub(crate) through: Tid,
+    through: Tid,
+    /// Who knows of everything up to here can wait.
+    behind: Tid,
     msgpack: Option<Words>,
     pickle: Option<Words>,
 }
@@ -227,13 +246,13 @@ struct Words {
 }
 
 impl Notices {
-    /// What `host` has published after `after`. Empty, as if it began with `through`, if its log does not reach back
-    /// that far.
-    pub(crate) fn between(host: &Host, after: Tid, through: Tid) -> Self {
+    /// What `host` has published after `after`, for those who are `behind`. Empty, as if it began with `through`, if its
+    /// log does not reach back that far.
+    pub(crate) fn between(host: &Host, after: Tid, through: Tid, behind: Tid) -> Self {
         let log = host.log();
         let publications = log.between(after, through).map(|publications| publications.cloned().collect());
         let (after, publications) = publications.map_or((through, Vec::new()), |all| (after, all));
-        Self { publications, after, through, msgpack: None, pickle: None }
+        Self { publications, after, through, behind, msgpack: None, pickle: None }
     }
 
     /// The words for what comes after `told`; `None` if that is not known, or too much to be said in passing.
@@ -347,7 +366,8 @@ mod tests {
         }
 
         fn tell(&self, after: u64, through: u64) {
-            let mut notices = Notices::between(&self.host, Tid::new(after), Tid::new(through));
+            let through = Tid::new(through);
+            let mut notices = Notices::between(&self.host, Tid::new(after), through, through);
             assert_eq!(self.listeners.tell(0, &mut notices), None);
         }
 
@@ -430,7 +450,7 @@ mod tests {
             (Rest::Told(Tid::new(1)), 0, 1),
             (Rest::Told(Tid::ZERO), 10_000, 1),
             (Rest::Otherwise, 10_000, 0),
-            (Rest::Committing, 10_000, 0),
+            (Rest::Committing(Tid::ZERO), 10_000, 0),
             (Rest::Unread, 10_000, 0),
         ] {
             let socket = Taker::with_room(room);
@@ -441,6 +461,37 @@ mod tests {
             assert!(client.rests(rest).is_ready());
             let through = if let Rest::Told(tid) = rest { told(tid.get(), &[]) } else { None };
             assert_eq!(client.listeners.wake_up(client.place), through);
+        }
+    }
+
+    #[test]
+    fn who_knows_enough_is_told_nothing_and_keeps_nobody_busy() {
+        for (rest, behind, words) in [
+            (Rest::Told(Tid::new(1)), 1, 0..0),
+            (Rest::Told(Tid::new(1)), 2, 2..4),
+            (Rest::Committing(Tid::new(2)), 2, 0..0),
+        ] {
+            let socket = Taker::with_room(10_000);
+            let client = Listening::through(&socket);
+            assert!(client.rests(rest).is_pending());
+            assert_eq!(client.listeners.is_anybody_behind(Tid::new(behind)), !words.is_empty(), "{rest:?}");
+            let mut notices = Notices::between(&client.host, Tid::ZERO, Tid::new(3), Tid::new(behind));
+            assert_eq!(client.listeners.tell(0, &mut notices), None);
+            let expected = if words.is_empty() {
+                vec![]
+            } else {
+                self::notices(&client.host, words.start..=words.end - 1)
+            };
+            assert_eq!((socket.taken(), client.times_woken()), (expected, 0), "{rest:?}");
+        }
+        let client = Listening::through(&Taker::with_room(0));
+        assert!(!client.listeners.is_anybody_behind(Tid::MAX), "it is awake");
+        for rest in [Rest::Unread, Rest::Otherwise] {
+            assert!(client.rests(rest).is_pending());
+            assert!(client.listeners.is_anybody_behind(Tid::new(1)));
+            client.tell(0, 3);
+            assert!(!client.listeners.is_anybody_behind(Tid::new(1)), "it was rung for");
+            client.listeners.wake_up(client.place);
         }
     }
 
@@ -469,14 +520,14 @@ mod tests {
     #[test]
     fn only_those_that_rest_as_committers_are_rung_for_as_such() {
         let client = Listening::through(&Taker::with_room(10_000));
-        assert!(client.rests(Rest::Committing).is_pending());
+        assert!(client.rests(Rest::Committing(Tid::ZERO)).is_pending());
         client.listeners.wake_up(client.place);
         assert!(client.rests(Rest::Otherwise).is_pending());
         assert!(!client.listeners.is_committing(SESSION));
         client.listeners.ring_for(&[SESSION]);
         assert_eq!(client.times_woken(), 0);
         client.listeners.wake_up(client.place);
-        assert!(client.rests(Rest::Committing).is_pending());
+        assert!(client.rests(Rest::Committing(Tid::ZERO)).is_pending());
         assert!(client.listeners.is_committing(SESSION) && !client.listeners.is_committing(SessionId(9)));
         client.listeners.ring_for(&[SessionId(9)]);
         assert_eq!(client.times_woken(), 0, "another one's transaction was written");
@@ -489,7 +540,7 @@ mod tests {
         let client = Listening::through(&Taker::with_room(0));
         let places: Vec<_> =
             (0..2 * AT_A_TIME).map(|_| client.listeners.join(SessionId(9), Encoding::Pickle, None)).collect();
-        let mut notices = Notices::between(&client.host, Tid::ZERO, Tid::new(3));
+        let mut notices = Notices::between(&client.host, Tid::ZERO, Tid::new(3), Tid::new(3));
         assert_eq!(client.listeners.tell(0, &mut notices), Some(AT_A_TIME));
         assert_eq!(client.listeners.tell(AT_A_TIME, &mut notices), Some(2 * AT_A_TIME));
         assert_eq!(client.listeners.tell(2 * AT_A_TIME, &mut notices), None);

@@ -37,7 +37,7 @@ pub(crate) struct Finish {
 #[derive(Debug)]
 pub(crate) enum Work {
     Finish(Finish),
-    /// Somebody is owed news, of which it must know the time.
+    /// Rounds are to be made.
     LookAtTheClock,
 }
 
@@ -66,16 +66,16 @@ pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::Joi
         .expect("a thread can be started when the server starts")
 }
 
-/// Waits for somebody who wants to finish, and tells those meanwhile who are owed news; `None` when nobody can come any
+/// Waits for somebody who wants to finish, and makes rounds meanwhile for those who are owed news; `None` when nobody can come any
 /// more.
 fn next_finish(host: &Host, works: &mpsc::Receiver<Work>) -> Option<Finish> {
     loop {
-        let work = match host.rings.owed_at() {
+        let work = match host.rings.round_at() {
             None => works.recv().ok()?,
             Some(at) => match works.recv_timeout(at.saturating_duration_since(Instant::now())) {
                 Ok(work) => work,
                 Err(RecvTimeoutError::Timeout) => {
-                    host.rings.tell_owed(Instant::now());
+                    host.rings.round(Instant::now());
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => return None,
@@ -149,7 +149,7 @@ impl Drop for Held<'_> {
     }
 }
 
-/// Whether somebody is owed news, and nobody was before.
+/// Whether rounds are to be made to tell everybody, and none were before.
 fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) -> bool {
     let sessions: Vec<SessionId> = batch.iter().map(|finish| finish.session).collect();
     let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
@@ -184,15 +184,15 @@ fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) -> bool {
     }
     let grants: Vec<_> = ids.iter().flat_map(|id| coordinator.release(*id, now)).collect();
     drop(coordinator);
-    let is_newly_owed = last.is_some_and(|last| {
+    let makes_rounds = last.is_some_and(|last| {
         host.published.send_replace(last);
-        host.rings.ring(&sessions, Instant::now())
+        host.rings.ring(&sessions, last, Instant::now())
     });
     for (session, error) in failed {
         report(host, session, error);
     }
     host.grant(&grants);
-    is_newly_owed
+    makes_rounds
 }
 
 fn report(host: &Host, session: SessionId, error: StorageError) {
