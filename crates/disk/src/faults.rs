@@ -166,6 +166,10 @@ impl DiskFile for FaultyFile {
         self.file.overlaps()
     }
 
+    fn overwrites_in_place(&self) -> bool {
+        self.file.overwrites_in_place()
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.faults.check(Operation::Sync)?;
         self.file.sync_data()

@@ -74,6 +74,12 @@ pub trait DiskFile: Send + Sync {
         false
     }
 
+    /// Whether what is overwritten stays where it is on the device. File systems that copy on write take new space for
+    /// it. A disk that can't tell says yes.
+    fn overwrites_in_place(&self) -> bool {
+        true
+    }
+
     /// Makes the content durable, and the length if it is needed to read the content.
     fn sync_data(&self) -> io::Result<()>;
 

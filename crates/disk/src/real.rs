@@ -60,6 +60,9 @@ impl Disk for RealDisk {
     }
 }
 
+/// btrfs, ZFS, bcachefs, F2FS and NILFS.
+const COPY_ON_WRITE: [u32; 5] = [0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0xf2f5_2010, 0x3434];
+
 struct RealFile {
     file: File,
     /// The file system has said that it can't tell whether a read would wait.
@@ -97,6 +100,11 @@ impl DiskFile for RealFile {
 
     fn overlaps(&self) -> bool {
         true
+    }
+
+    fn overwrites_in_place(&self) -> bool {
+        // As `statfs(2)` names them.
+        rustix::fs::fstatfs(&self.file).map_or(true, |found| !COPY_ON_WRITE.contains(&(found.f_type as u32)))
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -173,6 +181,22 @@ mod tests {
             Ok(count) => assert_eq!((count, &buffer), (6, b"cached")),
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
         }
+    }
+
+    #[test]
+    fn file_systems_that_copy_on_write_are_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = RealDisk.open(&folder.path().join("f"), Access::CreateNew).unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let of_folder = |line: &&str| {
+            let at = line.split(' ').nth(1).unwrap_or_default();
+            folder.path().starts_with(at)
+        };
+        let longest =
+            mounts.lines().filter(of_folder).max_by_key(|line| line.split(' ').nth(1).map(str::len));
+        let kind = longest.and_then(|line| line.split(' ').nth(2)).unwrap_or_default();
+        let copies = ["btrfs", "zfs", "bcachefs", "f2fs", "nilfs2"].contains(&kind);
+        assert_eq!(file.overwrites_in_place(), !copies, "{kind}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     ledger::{Ledger, again},
     nearby::Nearby,
     prepare::Prepared,
-    room::{Leaves, Plan, ROOM},
+    room::{Leaves, Plan, ROOM, Room},
     storage::{FileStorage, State, Writer, guard, poisoned, read_only},
     vote::{Checked, Voter},
 };
@@ -162,7 +162,7 @@ impl FileStorage {
         (batch, start, results)
     }
 
-    /// Writes a batch with as few calls as can be, and syncs once.
+    /// Writes a batch with as few calls as can be, and syncs once, or twice where that could leave half of it.
     fn write(
         &self,
         batch: &mut [Placed],
@@ -173,7 +173,24 @@ impl FileStorage {
         let state = self.state.load();
         let file = &state.file.file;
         let plan = writer.room.plan(start, end, now);
-        let needs_mark = match write_pieces(&**file, batch, start..end, plan, writer) {
+        let give_up = |error: &dyn Display| {
+            let failure = self.poison(error);
+            // Whoever reopens the file must not take what was perhaps never written for a transaction.
+            let _ = file.set_len(start);
+            failure
+        };
+        let is_ambiguous =
+            batch.first().is_some_and(|first| plan.is_ambiguous(start, first.tid, writer.last_tid));
+        let status = hide(batch, plan);
+        let written = write_pieces(&**file, batch, end, plan, &mut writer.room);
+        if written.is_ok() && is_ambiguous {
+            // As long as it has no status nothing can be taken for a transaction.
+            file.sync_data().map_err(|error| give_up(&error))?;
+        }
+        let needs_mark = match written.and_then(|needs_mark| {
+            show(&**file, start, status)?;
+            Ok(needs_mark)
+        }) {
             Ok(needs_mark) => needs_mark,
             Err(error) => {
                 writer.room.is_gone();
@@ -184,12 +201,6 @@ impl FileStorage {
                     Err(second) => self.poison(&second),
                 });
             }
-        };
-        let give_up = |error: &dyn Display| {
-            let failure = self.poison(error);
-            // Whoever reopens the file must not take what was perhaps never written for a transaction.
-            let _ = file.set_len(start);
-            failure
         };
         file.sync_data().map_err(|error| give_up(&error))?;
         if needs_mark {
@@ -241,22 +252,32 @@ impl FileStorage {
     }
 }
 
+/// Takes the status from the first transaction of a batch that must not look whole before it is: where a reader sees
+/// zeros behind what is written.
+fn hide(batch: &mut [Placed], plan: Plan) -> Option<u8> {
+    let first = batch.first_mut().filter(|_| plan.is_hidden())?;
+    Some(first.prepared.replace_status(STATUS_VOTED))
+}
+
+/// Gives the status to a batch that is written.
+fn show(file: &dyn DiskFile, start: u64, status: Option<u8>) -> io::Result<()> {
+    let Some(status) = status else { return Ok(()) };
+    file.write_all_at(&mut [IoSlice::new(&[status])], start + TRANSACTION_STATUS as u64)
+}
+
 /// Writes the transactions of a batch, and what the plan leaves behind them. Whether a mark must say that they are
 /// durable before anybody is told.
 fn write_pieces(
     file: &dyn DiskFile,
-    batch: &mut [Placed],
-    Range { start, end }: Range<u64>,
+    batch: &[Placed],
+    end: u64,
     plan: Plan,
-    writer: &mut Writer,
+    room: &mut Room,
 ) -> io::Result<bool> {
     let [first, ..] = batch else { return Ok(false) };
-    let is_ambiguous = plan.is_ambiguous(start, first.tid, writer.last_tid);
-    // Where a reader sees zeros behind what is written, it must not see a whole transaction before there is one.
-    let status = plan.is_hidden().then(|| first.prepared.replace_status(STATUS_VOTED));
     let header = batch.last().and_then(|last| plan.header(last.tid));
-    let mut appender = Appender::new(file, start);
-    for placed in &*batch {
+    let mut appender = Appender::new(file, first.position);
+    for placed in batch {
         appender.begin_transaction(placed.position);
         placed.prepared.pieces(|piece| appender.push(piece))?;
     }
@@ -264,16 +285,12 @@ fn write_pieces(
         appender.push_behind(header)?;
     }
     appender.flush()?;
-    let needs_mark = appender.has_blank_piece() || is_ambiguous;
     let new_end = match plan.leaves {
         Leaves::New(up_to) => write_zeros(file, end + TRANSACTION_HEADER_LEN as u64, up_to)?,
         Leaves::Nothing | Leaves::Rest => end,
     };
-    if let Some(status) = status {
-        file.write_all_at(&mut [IoSlice::new(&[status])], start + TRANSACTION_STATUS as u64)?;
-    }
-    writer.room.is_left(plan.leaves, end, new_end);
-    Ok(needs_mark)
+    room.is_left(plan.leaves, end, new_end);
+    Ok(appender.has_blank_piece())
 }
 
 /// Writes zeros at the end of the file, fewer if the disk has no space for them; where it ends then.

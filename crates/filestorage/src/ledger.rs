@@ -119,6 +119,9 @@ impl Ledger {
     }
 
     fn reserve(&mut self, len: u64, file: &DataFile, patience: Patience) -> Result<()> {
+        if self.voted_len + len == 0 {
+            return Ok(());
+        }
         // With the header of the room behind the last one.
         let needed = self.end + self.voted_len + len + TRANSACTION_HEADER_LEN as u64;
         let Reservation::UpTo(up_to) = self.reservation else { return Ok(()) };

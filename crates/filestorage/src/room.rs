@@ -14,6 +14,7 @@ use crate::{
     format::{STATUS_VOTED, TRANSACTION_HEADER_LEN, TransactionHeader},
 };
 use std::time::Duration;
+use zeolith_disk::DiskFile;
 use zeolith_types::{Tid, Timestamp};
 
 /// What is known of the room behind the last transaction. Whoever writes has it.
@@ -25,6 +26,8 @@ pub(crate) struct Room {
     written: Option<Timestamp>,
     /// So many batches have come soon after the one before.
     in_a_row: u32,
+    /// The file system writes everything to new places: room would gain nothing, and cost the space that is reserved.
+    is_of_no_use: bool,
 }
 
 /// What a batch finds behind the last transaction, and what it leaves behind its own.
@@ -48,6 +51,11 @@ pub(crate) enum Leaves {
 }
 
 impl Room {
+    /// None yet; never any on a file system that has no use for it.
+    pub(crate) fn where_it_pays(file: &dyn DiskFile) -> Self {
+        Self { is_of_no_use: !file.overwrites_in_place(), ..Self::default() }
+    }
+
     /// A batch is about to be written from `start` to `end`.
     pub(crate) fn plan(&mut self, start: u64, end: u64, now: Timestamp) -> Plan {
         let pause = self.written.map(|written| now.since_epoch().saturating_sub(written.since_epoch()));
@@ -55,7 +63,7 @@ impl Room {
         self.written = Some(now);
         let leaves = match self.end {
             Some(room_end) if room_end > end => Leaves::Rest,
-            _ if self.in_a_row >= IN_A_ROW && end - start <= BATCH_MAX => {
+            _ if self.in_a_row >= IN_A_ROW && end - start <= BATCH_MAX && !self.is_of_no_use => {
                 Leaves::New((end + ROOM).next_multiple_of(PAGE))
             }
             _ => Leaves::Nothing,
@@ -163,6 +171,14 @@ mod tests {
         assert_eq!(leaves(&mut room, 700, 350), new_at(1700));
         assert_eq!(leaves(&mut room, 700, 451), Leaves::Nothing, "after a pause");
         assert_eq!(leaves(&mut room, 700, 400), Leaves::Nothing, "the clock was set back");
+    }
+
+    #[test]
+    fn there_is_none_where_it_is_of_no_use() {
+        let mut room = Room { is_of_no_use: true, in_a_row: 9, ..Room::default() };
+        assert_eq!(room.plan(1000, 1700, at(0)).leaves, Leaves::Nothing);
+        room.in_a_row = 9;
+        assert_eq!(room.plan(1000, 1700, at(1)).leaves, Leaves::Nothing);
     }
 
     #[test]

@@ -7,7 +7,10 @@
 use crate::{
     blank::{BlankCheck, SECTOR_LEN},
     file::DataFile,
-    format::{self, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TRANSACTION_HEADER_LEN, TransactionHeader},
+    format::{
+        self, NUMBER_LEN, RECORD_HEADER_LEN, RecordHeader, TRANSACTION_HEADER_LEN, TRANSACTION_STATUS,
+        TransactionHeader,
+    },
     index::Index,
     input::Input,
     report::{Finding, Findings, TailTrouble},
@@ -46,7 +49,10 @@ pub(crate) struct Scan<'a> {
     /// From here on transactions may have been torn by a power failure.
     judged_from: u64,
     findings: &'a mut Findings,
+    /// The largest tid so far.
     last_tid: Tid,
+    /// The tid of the transaction before the one at hand.
+    tid_before: Tid,
 }
 
 /// What the look at a transaction's header said.
@@ -64,7 +70,16 @@ impl<'a> Scan<'a> {
         findings: &'a mut Findings,
     ) -> Self {
         let input = Input::in_a_hurry(file, file_size);
-        Self { file, index, input, file_size, judged_from: u64::MAX, findings, last_tid }
+        Self {
+            file,
+            index,
+            input,
+            file_size,
+            judged_from: u64::MAX,
+            findings,
+            last_tid,
+            tid_before: last_tid,
+        }
     }
 
     /// Takes only what lies before `from` for durable.
@@ -96,6 +111,7 @@ impl<'a> Scan<'a> {
                 self.findings.push(Finding::TidReduction { at, tid: header.tid });
             }
             self.last_tid = self.last_tid.max(header.tid);
+            self.tid_before = header.tid;
             if position - told >= PROGRESS_STEP {
                 told = position;
                 progress(position, self.file_size);
@@ -143,9 +159,9 @@ impl<'a> Scan<'a> {
         if header.status == format::STATUS_VOTED {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Unfinished)));
         }
-        // With a tid that is not above the last one its first sector is still that of the room's header.
-        let is_torn =
-            position >= self.judged_from && (header.tid <= self.last_tid || self.is_torn(position, past)?);
+        // With the tid of the transaction before its first sector is still that of the room's header.
+        let is_torn = position >= self.judged_from
+            && (header.tid == self.tid_before || self.is_torn(position, past)?);
         if is_torn {
             return Ok(Header::End(Tail::Trouble(TailTrouble::Torn)));
         }
@@ -163,7 +179,7 @@ impl<'a> Scan<'a> {
         let header = self.input.bytes(position, TRANSACTION_HEADER_LEN as u64)?;
         let header = header.first_chunk().map(TransactionHeader::decode);
         let mut from = position + TRANSACTION_HEADER_LEN as u64;
-        if header.is_none_or(|header| !room::is_header(&header, self.last_tid))
+        if header.is_none_or(|header| !room::is_header(&header, self.tid_before))
             || self.file_size - from > room::LEN_MAX
         {
             return Ok(false);
@@ -192,14 +208,32 @@ impl<'a> Scan<'a> {
 
     /// A header can't be one. If the file ends as a sound file does, the damage is in the middle.
     fn bad_header(&mut self, position: u64) -> Result<Header> {
+        let end = self.end_without_room(position)?;
         let mut last_len = [0; NUMBER_LEN];
-        self.file.read_exact(&mut last_len, self.file_size - NUMBER_LEN as u64, Patience::Wait)?;
+        self.file.read_exact(&mut last_len, end - NUMBER_LEN as u64, Patience::Wait)?;
         let last_len = u64::from_be_bytes(last_len);
-        let starts_after = self.file_size.checked_sub(last_len).is_some_and(|start| start >= position);
+        let starts_after = end.checked_sub(last_len).is_some_and(|start| start >= position);
         if starts_after && last_len >= TRANSACTION_HEADER_LEN as u64 {
             return Err(self.file.corrupt(position, "invalid transaction header".into()));
         }
         Ok(Header::End(Tail::Trouble(TailTrouble::BadHeader)))
+    }
+
+    /// Where the file ends, or where the header of the room stands that it ends with. Looks only behind `from`.
+    fn end_without_room(&self, from: u64) -> Result<u64> {
+        let len = (self.file_size - from).min(room::LEN_MAX + TRANSACTION_HEADER_LEN as u64);
+        let mut bytes = vec![0; len as usize];
+        self.file.read_exact(&mut bytes, self.file_size - len, Patience::Wait)?;
+        // The last byte of the header that is not 0 is the status.
+        let status = bytes.iter().rposition(|byte| *byte != 0);
+        let header = status.and_then(|status| bytes.get(status.checked_sub(TRANSACTION_STATUS)?..));
+        let is_room = |header: &&[u8]| {
+            let header = header.first_chunk().map(TransactionHeader::decode);
+            header.is_some_and(|header| room::is_header(&header, header.tid))
+        };
+        let room_len = header.filter(is_room).map_or(0, <[u8]>::len);
+        // A number must fit in before.
+        Ok((self.file_size - room_len as u64).max(from + NUMBER_LEN as u64))
     }
 
     /// Checks a transaction, enters its records, and gives the position after it.

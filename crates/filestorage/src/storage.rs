@@ -95,6 +95,7 @@ pub(crate) struct Parts {
 impl FileStorage {
     pub(crate) fn assemble(disk: Arc<dyn Disk>, path: &Path, options: Options, parts: Parts) -> Self {
         let next_oid = AtomicU64::new(next_oid(&parts.index));
+        let room = Room::where_it_pays(&*parts.file.file);
         let (tid, end) = (parts.last_tid, parts.end);
         let state = State { file: parts.file, index: parts.index, tid, end, generation: 0 };
         Self {
@@ -107,7 +108,7 @@ impl FileStorage {
             ledger_changed: Condvar::new(),
             packing: AtomicBool::new(false),
             estimating: AtomicBool::new(false),
-            writer: Mutex::new(Writer { last_tid: parts.last_tid, room: Room::default() }),
+            writer: Mutex::new(Writer { last_tid: parts.last_tid, room }),
             next_oid,
             index_saved_to: Mutex::new(parts.index_saved_to),
             watermark: Mutex::new(parts.watermark),
@@ -134,9 +135,8 @@ impl FileStorage {
     }
 
     /// Cuts off what comes behind the last transaction, and gives back the space behind the end of the file but for
-    /// what is voted. Who writes does it, or keeps others from writing.
-    fn cut_off_room(&self, writer: &mut Writer) -> Result<()> {
-        let mut ledger = guard(&self.ledger);
+    /// what is voted.
+    fn cut_off_room(&self, writer: &mut Writer, ledger: &mut Ledger) -> Result<()> {
         // A poisoned file was cut off, and who knows where it ends.
         if ledger.check().is_err() {
             return Ok(());
@@ -144,6 +144,14 @@ impl FileStorage {
         let file = &self.state.load().file;
         let cut = file.file.set_len(ledger.end);
         cut.map_err(|error| file.io("giving back space reserved for", error))?;
+        // Durably, if there was room: the next batch does not reckon with its header.
+        if writer.room.is_there()
+            && let Err(error) = file.file.sync_data()
+        {
+            let why = poisoned(&self.path, &error);
+            ledger.poison(why.clone());
+            return Err(StorageError::Poisoned(why));
+        }
         writer.room.is_gone();
         ledger.reserve_again(file);
         Ok(())
@@ -304,17 +312,23 @@ impl Storage for FileStorage {
 
     fn rest(&self) -> Result<()> {
         let mut writer = guard(&self.writer);
+        let mut ledger = guard(&self.ledger);
         // With it the space would go that is reserved for what is voted, and perhaps not come back.
-        let is_wanted = guard(&self.ledger).voted_len > 0;
-        if writer.room.is_there() && !is_wanted { self.cut_off_room(&mut writer) } else { Ok(()) }
+        let is_wanted = ledger.voted_len > 0;
+        if writer.room.is_there() && !is_wanted {
+            self.cut_off_room(&mut writer, &mut ledger)
+        } else {
+            Ok(())
+        }
     }
 
     fn close(&self) -> Result<()> {
         let saved = self.save_index_after(1);
         let cut = {
             let mut writer = guard(&self.writer);
-            let is_longer = writer.room.is_there() || guard(&self.ledger).has_reserve();
-            if is_longer { self.cut_off_room(&mut writer) } else { Ok(()) }
+            let mut ledger = guard(&self.ledger);
+            let is_longer = writer.room.is_there() || ledger.has_reserve();
+            if is_longer { self.cut_off_room(&mut writer, &mut ledger) } else { Ok(()) }
         };
         cut?;
         guard(&self.lock).take();

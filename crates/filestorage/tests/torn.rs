@@ -168,6 +168,23 @@ fn damage_that_is_no_tear_is_refused_on_both_sides_of_the_watermark() {
     assert_eq!(torn.folder.bytes(), bytes);
 }
 
+#[test]
+fn tids_that_fell_before_the_watermark_are_no_sign_of_a_tear_behind_it() {
+    let torn = torn();
+    let mut bytes = torn.whole.clone();
+    // As a file is into which another database was copied whose clock was ahead.
+    bytes[4..12].copy_from_slice(&Tid::MAX.to_bytes());
+    torn.put(|_| false);
+    torn.folder.overwrite(&bytes);
+    let (database, report) = torn.folder.open();
+    assert_eq!(database.tids()[1..], [&torn.durable.0[1..], &torn.tids].concat());
+    assert!(
+        report.findings.iter().all(|finding| matches!(finding, Finding::TidReduction { .. })),
+        "{:?}",
+        report.findings
+    );
+}
+
 /// Opens the batch with a whole second sector of zeros in it, which the watermark knows nothing of.
 fn findings_with_a_blank_batch(torn: &Torn) -> (Vec<Tid>, Vec<Finding>) {
     // Data of a record, so that nothing but a watermark can object.

@@ -62,30 +62,37 @@ struct Ring {
 }
 
 impl Rings {
-    /// Something was published, up to `last`, the transactions of `committers` among it. They hear of it at once, everybody
-    /// else if that was not to be expected. Whether rounds are to be made, and none were before.
+    /// Something was published, up to `last`, the transactions of `committers` among it, which are in order. They hear of
+    /// it at once, everybody else if that was not to be expected. Whether rounds are to be made, and none were before.
     pub(crate) fn ring(&self, committers: &[SessionId], last: Tid, now: Instant) -> bool {
         let mut state = self.state();
         let is_first = state.rung_at.replace(now).is_none_or(|before| now >= before + PAUSE);
         state.last = last;
-        if is_first && state.round_at.is_none() {
-            state.known = last;
-            state.workers.iter().for_each(|ring| ring.tell(last));
+        state.workers.iter().for_each(|ring| ring.ring_for(committers));
+        if is_first {
+            state.tell_all();
             return false;
         }
-        state.workers.iter().for_each(|ring| ring.ring_for(committers));
         if state.round_at.is_some() {
             state.round(now);
             return false;
         }
-        let listening: usize = state.workers.iter().map(|ring| ring.listeners.count()).sum();
-        state.round_at = (listening > committers.len()).then(|| now + PAUSE);
-        state.round_at.is_some()
+        let is_owed = state.workers.iter().any(|ring| ring.listeners.is_anybody_behind(last, committers));
+        state.round_at = is_owed.then(|| now + PAUSE);
+        is_owed
     }
 
     /// When to call [`Self::round`], if somebody may be owed news.
     pub(crate) fn round_at(&self) -> Option<Instant> {
         self.state().round_at
+    }
+
+    /// Ends the rounds: what follows may take long, and nobody can be told meanwhile.
+    pub(crate) fn end_rounds(&self) {
+        let mut state = self.state();
+        if state.round_at.is_some() {
+            state.tell_all();
+        }
     }
 
     /// Tells those who have not heard for long what was published, if it is time.
@@ -99,6 +106,12 @@ impl Rings {
 }
 
 impl State {
+    fn tell_all(&mut self) {
+        self.workers.iter().for_each(|ring| ring.tell(self.last));
+        self.known = self.last;
+        self.round_at = None;
+    }
+
     fn round(&mut self, now: Instant) {
         if self.round_at.is_none_or(|at| now < at) {
             return;
@@ -113,7 +126,7 @@ impl State {
 impl Ring {
     /// Wakes the task to tell those who have not been told of everything up to here, if there are any.
     fn tell(&self, behind: Tid) {
-        if self.listeners.is_anybody_behind(behind) {
+        if self.listeners.is_anybody_behind(behind, &[]) {
             self.behind.fetch_max(behind.get(), Relaxed);
             self.summons.notify_one();
         }
@@ -121,8 +134,8 @@ impl Ring {
 
     /// Wakes the task if any of these rests here.
     fn ring_for(&self, committers: &[SessionId]) {
-        let mut here = committers.iter().filter(|session| self.listeners.is_committing(**session)).peekable();
-        if here.peek().is_some() {
+        let here = self.listeners.committing(committers);
+        if !here.is_empty() {
             self.written().extend(here);
             self.summons.notify_one();
         }
@@ -133,7 +146,8 @@ impl Ring {
     }
 
     fn ring_for_written(&self) {
-        let written = std::mem::take(&mut *self.written());
+        let mut written = std::mem::take(&mut *self.written());
+        written.sort_unstable();
         self.listeners.ring_for(&written);
     }
 }
@@ -187,7 +201,6 @@ impl Bells {
 
 /// Passes on what is published, whenever it is summoned.
 async fn pass_on(host: Arc<Host>, ring: Arc<Ring>) {
-    let mut told = *host.published.borrow();
     loop {
         ring.summons.notified().await;
         ring.ring_for_written();
@@ -197,14 +210,14 @@ async fn pass_on(host: Arc<Host>, ring: Arc<Ring>) {
         }
         // What comes meanwhile is told next time, and counts as news then.
         let through = *host.published.borrow();
-        let mut notices = Notices::between(&host, told, through, behind);
+        let after = ring.listeners.least_told().unwrap_or(through);
+        let mut notices = Notices::between(&host, after, through, behind);
         let mut next = ring.listeners.tell(0, &mut notices);
         while let Some(from) = next {
             yield_now().await;
             ring.ring_for_written();
             next = ring.listeners.tell(from, &mut notices);
         }
-        told = behind;
     }
 }
 
@@ -423,9 +436,52 @@ mod tests {
         rests(&tower.listener, Rest::Told(Tid::new(1)));
         assert_eq!(tower.call(2, first), (true, NOBODY), "the committer is awake and sees for itself");
         // With the next publication, if it comes at the time of a round.
-        assert_eq!(tower.call(3, first + PAUSE), (false, NOBODY));
-        assert_eq!(tower.call(4, first + 2 * PAUSE), (false, all_behind(3)));
-        assert_eq!(tower.host.rings.round_at(), Some(first + 3 * PAUSE));
+        let at = |halves| first + PAUSE * halves / 2;
+        assert_eq!(tower.call(3, at(1)), (false, NOBODY));
+        assert_eq!(tower.call(4, at(2)), (false, NOBODY));
+        assert_eq!(tower.call(5, at(3)), (false, NOBODY));
+        assert_eq!(tower.call(6, at(4)), (false, all_behind(4)));
+        assert_eq!(tower.host.rings.round_at(), Some(at(6)));
+    }
+
+    #[tokio::test]
+    async fn who_commits_need_not_wait_until_all_are_told() {
+        let tower = Tower::new();
+        rests(&tower.committer, Rest::Committing(Tid::ZERO));
+        assert_eq!(tower.call(1, Instant::now()).1, Called { written: vec![COMMITTER], behind: 1 });
+    }
+
+    #[tokio::test]
+    async fn a_committer_that_has_gone_is_nobody_who_listens() {
+        let mut tower = Tower::new();
+        let first = Instant::now();
+        rests(&tower.listener, Rest::Told(Tid::ZERO));
+        tower.call(1, first);
+        rests(&tower.listener, Rest::Told(Tid::new(1)));
+        tower.committer.leave();
+        assert_eq!(tower.call(2, first), (true, NOBODY), "the other one is owed news");
+    }
+
+    #[tokio::test]
+    async fn rounds_end_when_something_may_take_long_or_has_taken_long() {
+        let tower = Tower::new();
+        let mut now = Instant::now();
+        for end in [
+            |tower: &Tower, _| tower.host.rings.end_rounds(),
+            |tower: &Tower, now: Instant| {
+                tower.host.rings.ring(&[], Tid::new(2), now + PAUSE);
+            },
+        ] {
+            rests(&tower.listener, Rest::Told(Tid::ZERO));
+            tower.call(1, now);
+            rests(&tower.listener, Rest::Told(Tid::new(1)));
+            assert_eq!(tower.call(2, now), (true, NOBODY));
+            end(&tower, now);
+            assert_eq!((tower.called(), tower.host.rings.round_at()), (all_behind(2), None));
+            tower.host.rings.end_rounds();
+            assert_eq!(tower.called(), NOBODY, "there are none");
+            now += 9 * PAUSE;
+        }
     }
 
     #[tokio::test]
@@ -434,7 +490,8 @@ mod tests {
         let first = Instant::now();
         tower.call(1, first);
         tower.listener.leave();
-        assert_eq!(tower.call(2, first), (false, NOBODY));
+        rests(&tower.committer, Rest::Committing(Tid::new(1)));
+        assert_eq!(tower.call(2, first), (false, Called { written: vec![COMMITTER], behind: 0 }));
         assert_eq!(tower.host.rings.round_at(), None);
     }
 

@@ -7,7 +7,7 @@
 
 use crate::{host::Host, output::Output, socket::TryWrite};
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, TryLockError},
     task::{Poll, Waker},
 };
 use zeolith_core::{Outbox as _, Publication, SessionId};
@@ -91,6 +91,7 @@ impl Listeners {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         let table = self.table();
         table.places.len() - table.free.len()
@@ -132,13 +133,15 @@ impl Listeners {
         }
     }
 
-    /// Whether this session rests as a committer.
-    pub(crate) fn is_committing(&self, session: SessionId) -> bool {
-        let table = self.table();
-        table.committers.iter().any(|place| table.session(*place) == Some(session))
+    /// Those of these sessions, which are in order, that rest as committers; all of them, if the worker is busy telling
+    /// others, for whom whoever asks need not wait.
+    pub(crate) fn committing(&self, sessions: &[SessionId]) -> Vec<SessionId> {
+        let Some(table) = self.table_if_free() else { return sessions.to_vec() };
+        let resting = table.committers.iter().filter_map(|place| table.session(*place));
+        resting.filter(|session| sessions.binary_search(session).is_ok()).collect()
     }
 
-    /// Rings for those of these sessions that rest as committers.
+    /// Rings for those of these sessions, which are in order, that rest as committers.
     pub(crate) fn ring_for(&self, sessions: &[SessionId]) {
         if sessions.is_empty() {
             return;
@@ -147,7 +150,7 @@ impl Listeners {
         let committers = std::mem::take(&mut table.committers);
         for place in committers {
             match table.session(place) {
-                Some(session) if !sessions.contains(&session) => table.committers.push(place),
+                Some(session) if sessions.binary_search(&session).is_err() => table.committers.push(place),
                 _ => {
                     if let Some(listener) = table.listener(place) {
                         listener.ring();
@@ -157,9 +160,26 @@ impl Listeners {
         }
     }
 
-    /// Whether any that rests has not been told of everything up to `tid`, as far as is known.
-    pub(crate) fn is_anybody_behind(&self, tid: Tid) -> bool {
-        self.table().places.iter().flatten().any(|listener| listener.is_behind(tid))
+    /// Whether any that rests has not been told of everything up to `tid`, but for committers among these, which are in
+    /// order; and if the worker is busy telling others.
+    pub(crate) fn is_anybody_behind(&self, tid: Tid, but_for: &[SessionId]) -> bool {
+        let Some(table) = self.table_if_free() else { return true };
+        table.places.iter().flatten().any(|listener| {
+            let hears = || {
+                matches!(listener.rest, Some(Rest::Committing(_)))
+                    && but_for.binary_search(&listener.session).is_ok()
+            };
+            listener.is_behind(tid) && !hears()
+        })
+    }
+
+    /// What all that rest and can be told have been told of.
+    pub(crate) fn least_told(&self) -> Option<Tid> {
+        let told = |listener: &Listener| match listener.rest {
+            Some(Rest::Told(told)) => Some(told),
+            _ => None,
+        };
+        self.table().places.iter().flatten().filter_map(told).min()
     }
 
     /// Tells or rings for those at the places from `from` on, so many that nobody else waits for long; where to go on,
@@ -173,6 +193,14 @@ impl Listeners {
             }
         }
         (to < table.places.len()).then_some(to)
+    }
+
+    fn table_if_free(&self) -> Option<MutexGuard<'_, Table>> {
+        match self.0.try_lock() {
+            Ok(table) => Some(table),
+            Err(TryLockError::WouldBlock) => None,
+            Err(TryLockError::Poisoned(_)) => Some(self.table()),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -474,7 +502,11 @@ mod tests {
             let socket = Taker::with_room(10_000);
             let client = Listening::through(&socket);
             assert!(client.rests(rest).is_pending());
-            assert_eq!(client.listeners.is_anybody_behind(Tid::new(behind)), !words.is_empty(), "{rest:?}");
+            assert_eq!(
+                client.listeners.is_anybody_behind(Tid::new(behind), &[]),
+                !words.is_empty(),
+                "{rest:?}"
+            );
             let mut notices = Notices::between(&client.host, Tid::ZERO, Tid::new(3), Tid::new(behind));
             assert_eq!(client.listeners.tell(0, &mut notices), None);
             let expected = if words.is_empty() {
@@ -485,14 +517,47 @@ mod tests {
             assert_eq!((socket.taken(), client.times_woken()), (expected, 0), "{rest:?}");
         }
         let client = Listening::through(&Taker::with_room(0));
-        assert!(!client.listeners.is_anybody_behind(Tid::MAX), "it is awake");
+        assert!(!client.listeners.is_anybody_behind(Tid::MAX, &[]), "it is awake");
         for rest in [Rest::Unread, Rest::Otherwise] {
             assert!(client.rests(rest).is_pending());
-            assert!(client.listeners.is_anybody_behind(Tid::new(1)));
+            assert!(client.listeners.is_anybody_behind(Tid::new(1), &[]));
             client.tell(0, 3);
-            assert!(!client.listeners.is_anybody_behind(Tid::new(1)), "it was rung for");
+            assert!(!client.listeners.is_anybody_behind(Tid::new(1), &[]), "it was rung for");
             client.listeners.wake_up(client.place);
         }
+    }
+
+    #[test]
+    fn who_asks_does_not_wait_for_a_worker_that_tells_others() {
+        let client = Listening::through(&Taker::with_room(0));
+        let _telling = client.listeners.table();
+        assert_eq!(client.listeners.committing(&[SESSION]), [SESSION]);
+        assert!(client.listeners.is_anybody_behind(Tid::ZERO, &[]));
+    }
+
+    #[test]
+    fn who_hears_with_the_answer_is_not_behind_and_nobody_else_is_overlooked() {
+        let client = Listening::through(&Taker::with_room(0));
+        assert!(client.rests(Rest::Committing(Tid::ZERO)).is_pending());
+        assert!(client.listeners.is_anybody_behind(Tid::new(1), &[]));
+        assert!(!client.listeners.is_anybody_behind(Tid::new(1), &[SESSION]));
+        client.listeners.wake_up(client.place);
+        assert!(client.rests(Rest::Told(Tid::ZERO)).is_pending());
+        assert!(client.listeners.is_anybody_behind(Tid::new(1), &[SESSION]));
+    }
+
+    #[test]
+    fn words_begin_where_the_first_of_those_stands_who_can_be_told() {
+        let client = Listening::through(&Taker::with_room(0));
+        assert_eq!(client.listeners.least_told(), None);
+        assert!(client.rests(Rest::Told(Tid::new(2))).is_pending());
+        let other = client.listeners.join(SessionId(9), Encoding::Msgpack, None);
+        let rest = |rest| client.listeners.poll_rung(other, rest, Waker::noop());
+        assert!(rest(Rest::Committing(Tid::new(1))).is_pending());
+        assert_eq!(client.listeners.least_told(), Some(Tid::new(2)));
+        client.listeners.wake_up(other);
+        assert!(rest(Rest::Told(Tid::new(1))).is_pending());
+        assert_eq!(client.listeners.least_told(), Some(Tid::new(1)));
     }
 
     #[test]
@@ -523,15 +588,16 @@ mod tests {
         assert!(client.rests(Rest::Committing(Tid::ZERO)).is_pending());
         client.listeners.wake_up(client.place);
         assert!(client.rests(Rest::Otherwise).is_pending());
-        assert!(!client.listeners.is_committing(SESSION));
+        assert_eq!(client.listeners.committing(&[SESSION]), []);
         client.listeners.ring_for(&[SESSION]);
         assert_eq!(client.times_woken(), 0);
         client.listeners.wake_up(client.place);
         assert!(client.rests(Rest::Committing(Tid::ZERO)).is_pending());
-        assert!(client.listeners.is_committing(SESSION) && !client.listeners.is_committing(SessionId(9)));
+        assert_eq!(client.listeners.committing(&[SESSION, SessionId(9)]), [SESSION]);
+        assert_eq!(client.listeners.committing(&[SessionId(9)]), []);
         client.listeners.ring_for(&[SessionId(9)]);
         assert_eq!(client.times_woken(), 0, "another one's transaction was written");
-        client.listeners.ring_for(&[SessionId(9), SESSION]);
+        client.listeners.ring_for(&[SESSION, SessionId(9)]);
         assert_eq!(client.times_woken(), 1);
     }
 

@@ -55,7 +55,11 @@ pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::Joi
     thread::Builder::new()
         .name(format!("log writer {}", host.name))
         .spawn(move || {
+            let _defects_end_all = DefectsEndAll;
             while let Some(first) = next_finish(&host, &works) {
+                if host.pen.is_slow.load(Relaxed) {
+                    host.rings.end_rounds();
+                }
                 let held = host.pen.take();
                 let mut batch = vec![first];
                 batch.extend(works.try_iter().filter_map(Work::finish).take(BATCH_MAX - 1));
@@ -121,6 +125,7 @@ impl Pen {
         Held {
             _guard: self.held.lock().expect("a panic of who has the pen ends the process"),
             is_slow: &self.is_slow,
+            _defects_end_all: DefectsEndAll,
         }
     }
 
@@ -129,18 +134,23 @@ impl Pen {
         if self.is_slow.load(Relaxed) || self.waiting.load(Relaxed) > 0 {
             return None;
         }
-        self.held.try_lock().ok().map(|guard| Held { _guard: guard, is_slow: &self.is_slow })
+        let guard = self.held.try_lock().ok()?;
+        Some(Held { _guard: guard, is_slow: &self.is_slow, _defects_end_all: DefectsEndAll })
     }
 }
 
-/// Whoever has the pen. A defect of ours that ends its thread takes the process with it: going on would leave
-/// clients waiting for ever, and what is on the disk is safe by itself.
+/// Whoever has the pen.
 struct Held<'a> {
     _guard: MutexGuard<'a, ()>,
     is_slow: &'a AtomicBool,
+    _defects_end_all: DefectsEndAll,
 }
 
-impl Drop for Held<'_> {
+/// A defect of ours that ends the thread of who writes takes the process with it: going on would leave clients waiting for
+/// ever, and what is on the disk is safe by itself.
+struct DefectsEndAll;
+
+impl Drop for DefectsEndAll {
     fn drop(&mut self) {
         if thread::panicking() {
             log::critical!(log::STORAGE_SERVER, "a write ended by a defect; the server ends at once");
@@ -151,7 +161,8 @@ impl Drop for Held<'_> {
 
 /// Whether rounds are to be made to tell everybody, and none were before.
 fn write(host: &Host, batch: Vec<Finish>, held: &Held<'_>) -> bool {
-    let sessions: Vec<SessionId> = batch.iter().map(|finish| finish.session).collect();
+    let mut sessions: Vec<SessionId> = batch.iter().map(|finish| finish.session).collect();
+    sessions.sort_unstable();
     let ids: Vec<TransactionId> = batch.iter().map(|finish| finish.transaction).collect();
     let begun = Instant::now();
     let results = host.storage.finish(&ids, host.clock.now().time);

@@ -9,6 +9,7 @@ use super::{
     watch::{PATIENCE, Watch},
 };
 use crate::{
+    format::TRANSACTION_HEADER_LEN,
     ledger::Ledger,
     saved,
     storage::{FileStorage, State, guard, poisoned},
@@ -125,7 +126,8 @@ impl FileStorage {
         // What is voted must find its space in the new file as well.
         if ledger.voted_len > 0 {
             let new = &copier.output.data;
-            let allocated = new.file.allocate(copier.output.position(), ledger.voted_len);
+            let len = ledger.voted_len + TRANSACTION_HEADER_LEN as u64;
+            let allocated = new.file.allocate(copier.output.position(), len);
             allocated.map_err(|source| failed(&new.path, source))?;
         }
         let old = Arc::clone(&self.state.load().file);
