@@ -90,7 +90,8 @@ BARS = [
     Bar("1000 connections at once: lost", "storm 1000 b1000", "", "errors", more_is_better=False, absolute=0),
     Bar("longest load of another client during a 50 MB vote and finish", "stall 50 MB", "ms", "inv_last_us.max", 1e-3,
         more_is_better=False, absolute=10, limit="round trip",
-        gap="The log writer's copy and the kernel's write-back take a core each for a while."),
+        gap="The log writer's copy and the kernel's write-back take a core each for a while, and a load that must read "
+        "from the disk waits until a part of 2 MB is synced."),
     Bar("syncs for a commit, 32 clients", "syncs c32", "", "syncs_per_commit", more_is_better=False, absolute=0.3),
     Bar("memory with a million objects, after start", "start with index", "MB", "rss_mb", more_is_better=False,
         python=0.45, limit="index", gap="The index has eight bytes an object; the rest is the program."),

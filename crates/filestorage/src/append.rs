@@ -10,6 +10,21 @@ use std::io::{self, IoSlice};
 use zeolith_disk::DiskFile;
 use zeolith_storage::Spooled;
 
+/// Why something is not in the file.
+#[derive(Debug)]
+pub(crate) enum Unwritten {
+    /// It could not be written.
+    Failed(io::Error),
+    /// A sync on the way has failed: nobody knows what is on the disk.
+    Unsynced(io::Error),
+}
+
+impl From<io::Error> for Unwritten {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Writes pieces one after the other.
 pub(crate) struct Appender<'a> {
     file: &'a dyn DiskFile,
@@ -19,6 +34,8 @@ pub(crate) struct Appender<'a> {
     /// What comes before the slices: once something of a transaction was in a spool, the small pieces around it
     /// go this way too.
     buffer: Vec<u8>,
+    /// Up to here everything has been synced that was written before.
+    synced: u64,
     /// Looks at the transaction at hand.
     check: BlankCheck,
     has_blank_piece: bool,
@@ -28,7 +45,15 @@ impl<'a> Appender<'a> {
     /// The first piece will stand at `position`.
     pub(crate) const fn new(file: &'a dyn DiskFile, position: u64) -> Self {
         let check = BlankCheck::new(position);
-        Self { file, position, slices: Vec::new(), buffer: Vec::new(), check, has_blank_piece: false }
+        Self {
+            file,
+            position,
+            slices: Vec::new(),
+            buffer: Vec::new(),
+            synced: position,
+            check,
+            has_blank_piece: false,
+        }
     }
 
     /// What is pushed from here on belongs to another transaction, which comes to stand at `position`.
@@ -43,7 +68,7 @@ impl<'a> Appender<'a> {
     }
 
     /// Takes the next piece; it may be written later.
-    pub(crate) fn push(&mut self, piece: Piece<'a>) -> io::Result<()> {
+    pub(crate) fn push(&mut self, piece: Piece<'a>) -> Result<(), Unwritten> {
         if let Piece::Here(bytes) = piece {
             self.check.push(bytes);
         }
@@ -51,11 +76,11 @@ impl<'a> Appender<'a> {
     }
 
     /// Takes what comes behind the last transaction and belongs to none: nobody misses it.
-    pub(crate) fn push_behind(&mut self, bytes: &'a [u8]) -> io::Result<()> {
+    pub(crate) fn push_behind(&mut self, bytes: &'a [u8]) -> Result<(), Unwritten> {
         self.add(Piece::Here(bytes))
     }
 
-    fn add(&mut self, piece: Piece<'a>) -> io::Result<()> {
+    fn add(&mut self, piece: Piece<'a>) -> Result<(), Unwritten> {
         match piece {
             Piece::Here(bytes) if self.slices.is_empty() && self.fits(bytes.len()) => {
                 self.buffer.extend_from_slice(bytes);
@@ -73,19 +98,19 @@ impl<'a> Appender<'a> {
     }
 
     /// Writes what has not been written.
-    pub(crate) fn flush(&mut self) -> io::Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<(), Unwritten> {
         self.write(0)
     }
 
     /// Writes what fills sectors. No sector may get its bytes from two writes: if only the first of them
     /// reached the disk, the gap would not show.
-    fn write_sectors(&mut self) -> io::Result<()> {
+    fn write_sectors(&mut self) -> Result<(), Unwritten> {
         let end = self.position + (self.buffer.len() + len_of(&self.slices)) as u64;
         self.write((end % SECTOR_LEN) as usize)
     }
 
     /// Writes all but the last `kept` bytes, which wait in the buffer.
-    fn write(&mut self, kept: usize) -> io::Result<()> {
+    fn write(&mut self, kept: usize) -> Result<(), Unwritten> {
         let here = std::mem::take(&mut self.slices);
         let len = self.buffer.len() + len_of(&here);
         let mut left = len.saturating_sub(kept);
@@ -100,10 +125,14 @@ impl<'a> Appender<'a> {
         self.position += (len - later.len()) as u64;
         self.buffer.clear();
         self.buffer.append(&mut later);
+        if self.position - self.synced >= SYNCED_AT_ONCE {
+            self.file.sync_data().map_err(Unwritten::Unsynced)?;
+            self.synced = self.position;
+        }
         Ok(())
     }
 
-    fn copy(&mut self, spooled: &Spooled) -> io::Result<()> {
+    fn copy(&mut self, spooled: &Spooled) -> Result<(), Unwritten> {
         let len = usize::try_from(spooled.len()).map_err(io::Error::other)?;
         if !self.slices.is_empty() || !self.fits(len) {
             self.write_sectors()?;
@@ -138,6 +167,9 @@ fn len_of(slices: &[IoSlice<'_>]) -> usize {
 
 /// So many pieces and the buffer go into one write.
 const SLICES_MAX: usize = 1000;
+/// What is more is synced in parts of so many bytes. A disk that has been given everything at once makes others wait
+/// for it who want to read a page: with 50 MB they waited 23 ms, in parts of 2 MB 7 ms.
+const SYNCED_AT_ONCE: u64 = 2 << 20;
 /// Bytes that are written at once from a spool.
 const BUFFER: usize = 1 << 20;
 

@@ -1,7 +1,7 @@
 //! The write side of a storage: votes, finishes in batches, publishes.
 
 use crate::{
-    append::Appender,
+    append::{Appender, Unwritten},
     file::DataFile,
     format::{STATUS_VOTED, TRANSACTION_HEADER_LEN, TRANSACTION_STATUS},
     ledger::{Ledger, again},
@@ -192,7 +192,8 @@ impl FileStorage {
             Ok(needs_mark)
         }) {
             Ok(needs_mark) => needs_mark,
-            Err(error) => {
+            Err(Unwritten::Unsynced(error)) => return Err(give_up(&error)),
+            Err(Unwritten::Failed(error)) => {
                 writer.room.is_gone();
                 // Synced, or what is left of this batch on the disk might one day show through a torn next one.
                 return Err(match file.set_len(start).and_then(|()| file.sync_all()) {
@@ -273,7 +274,7 @@ fn write_pieces(
     end: u64,
     plan: Plan,
     room: &mut Room,
-) -> io::Result<bool> {
+) -> Result<bool, Unwritten> {
     let [first, ..] = batch else { return Ok(false) };
     let header = batch.last().and_then(|last| plan.header(last.tid));
     let mut appender = Appender::new(file, first.position);

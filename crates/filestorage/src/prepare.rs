@@ -8,7 +8,7 @@ use crate::format::{
     TRANSACTION_HEADER_LEN, TRANSACTION_STATUS, TransactionHeader, u64_at,
 };
 use bytes::Bytes;
-use std::{collections::HashSet, io};
+use std::collections::HashSet;
 use zeolith_storage::{RecordData, Result, Spooled, StorageError, Write, WriteSet};
 use zeolith_types::{Oid, Tid};
 
@@ -127,7 +127,7 @@ impl Prepared {
     }
 
     /// The bytes in order, piece by piece.
-    pub(crate) fn pieces<'a>(&'a self, mut take: impl FnMut(Piece<'a>) -> io::Result<()>) -> io::Result<()> {
+    pub(crate) fn pieces<'a, E>(&'a self, mut take: impl FnMut(Piece<'a>) -> Result<(), E>) -> Result<(), E> {
         let mut done = 0;
         for (place, data) in &self.large {
             take(Piece::Here(&self.buffer[done..*place]))?;

@@ -130,3 +130,20 @@ fn an_index_that_can_not_be_written_harms_nobody() {
     let (database, report) = folder.open();
     assert_eq!((report.index, database.tids()), (zeolith_filestorage::IndexUse::Missing, vec![tid]));
 }
+
+#[test]
+fn a_large_batch_is_synced_in_parts_and_a_part_that_fails_is_final() {
+    let large = || set(vec![store(2, Tid::ZERO, &vec![7; 3 << 20]), store(3, Tid::ZERO, b"small")]);
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let syncs = folder.faults.count(Operation::Sync);
+    let first = database.commit_set(large()).unwrap();
+    assert_eq!(folder.faults.count(Operation::Sync), syncs + 2, "what is before the end, and the end");
+    let id = database.vote(set(vec![store(4, Tid::ZERO, &vec![8; 3 << 20])])).unwrap();
+    folder.faults.fail(Operation::Sync, 0, 1, EIO);
+    assert!(matches!(database.finish(id), Err(StorageError::Poisoned(_))));
+    assert!(matches!(database.vote(set(vec![store(5, Tid::ZERO, b"more")])), Err(StorageError::Poisoned(_))));
+    drop(database);
+    let (database, _) = folder.open();
+    assert_eq!(database.tids(), [first]);
+}
