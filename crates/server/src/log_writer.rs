@@ -70,8 +70,8 @@ pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::Joi
         .expect("a thread can be started when the server starts")
 }
 
-/// Waits for somebody who wants to finish, and makes rounds meanwhile for those who are owed news; `None` when nobody can come any
-/// more.
+/// Waits for somebody who wants to finish, and makes rounds meanwhile for those who are owed news; `None` when nobody
+/// can come any more.
 fn next_finish(host: &Host, works: &mpsc::Receiver<Work>) -> Option<Finish> {
     loop {
         let work = match host.rings.round_at() {
