@@ -126,10 +126,19 @@ struct Input<'a> {
 
 impl<'a> Input<'a> {
     /// The next value with all that it holds; `limits` keeps count of what is left.
+    #[inline]
     fn value(&mut self, limits: &mut Limits) -> Result<Value, WireError> {
-        let mut open: Vec<Container> = Vec::new();
+        match self.item()? {
+            Item::Value(value) => Ok(value),
+            Item::Container(container) => self.filled(container, limits),
+        }
+    }
+
+    /// A container with the items that follow, and with all that they hold.
+    fn filled(&mut self, outermost: Container, limits: &mut Limits) -> Result<Value, WireError> {
+        let (mut open, mut item): (Vec<Container>, _) = (Vec::new(), Item::Container(outermost));
         loop {
-            let mut value = match self.item()? {
+            let mut value = match item {
                 Item::Value(value) => value,
                 Item::Container(container) => {
                     let left = limits.values_max.checked_sub(container.left);
@@ -139,6 +148,7 @@ impl<'a> Input<'a> {
                     }
                     if container.left > 0 {
                         open.push(container);
+                        item = self.item()?;
                         continue;
                     }
                     container.into_value()?
@@ -155,6 +165,7 @@ impl<'a> Input<'a> {
                 let Some(full) = open.pop() else { break };
                 value = full.into_value()?;
             }
+            item = self.item()?;
         }
     }
 
