@@ -27,7 +27,8 @@ impl Conversation {
             "({}) Preparing to commit transaction: {objects} objects, {bytes} bytes",
             self.label
         );
-        self.voted_small = objects <= INLINE_VOTE_OBJECTS && bytes <= INLINE_VOTE_BYTES;
+        let (objects_max, bytes_max) = if self.seat.is_alone() { SMALL_FOR_ONE } else { SMALL };
+        self.voted_small = objects <= objects_max && bytes <= bytes_max;
         if !self.voted_small {
             return Ok(Some(Job::Vote(request, policy)));
         }
@@ -117,10 +118,12 @@ impl Conversation {
     }
 }
 
-/// A transaction of more objects than this is neither voted nor written in the connection's task.
-const INLINE_VOTE_OBJECTS: usize = 128;
-/// Nor one of more bytes than this.
-const INLINE_VOTE_BYTES: u64 = 256 << 10;
+/// A transaction of more objects or more bytes than this is not voted in the connection's task, because the worker's
+/// other clients wait for it: a tenth of a millisecond.
+const SMALL: (usize, u64) = (128, 256 << 10);
+/// The same if the worker has no other clients: only who connects just then would wait, and two threads need as long
+/// to wake one another.
+const SMALL_FOR_ONE: (usize, u64) = (1024, 1 << 20);
 
 #[cfg(test)]
 mod tests {
@@ -152,9 +155,12 @@ mod tests {
 
     #[test]
     fn a_worker_writes_what_is_small_for_the_only_client_that_it_has() {
-        for (objects, others, here) in
-            [(1, 0, true), (INLINE_VOTE_OBJECTS as u64 + 1, 0, false), (1, 1, false)]
-        {
+        for (objects, others, here) in [
+            (1, 0, true),
+            (SMALL.0 as u64 + 1, 0, true),
+            (SMALL_FOR_ONE.0 as u64 + 1, 0, false),
+            (1, 1, false),
+        ] {
             let (finishes, finished) = mpsc::channel();
             let storage = Scripted { finishes: Some(Mutex::new(finishes)), ..Scripted::default() };
             let (host, _) = scripted::host(storage);
@@ -172,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_storage_that_panics_at_a_vote_ends_one_connection_and_nobody_waits_for_its_locks() {
-        for objects in [1, INLINE_VOTE_OBJECTS as u64 + 1] {
+        for objects in [1, SMALL_FOR_ONE.0 as u64 + 1] {
             let storage = Scripted::default();
             storage.vote_panics.store(true, std::sync::atomic::Ordering::Relaxed);
             let (host, _) = scripted::host(storage);
