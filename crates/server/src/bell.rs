@@ -214,6 +214,8 @@ async fn pass_on(host: Arc<Host>, ring: Arc<Ring>) {
         let mut notices = Notices::between(&host, after, through, behind);
         let mut next = ring.listeners.tell(0, &mut notices);
         while let Some(from) = next {
+            // The clients that have been told may run on this processor, and the kernel would let them wait for all of it.
+            std::thread::yield_now();
             yield_now().await;
             ring.ring_for_written();
             next = ring.listeners.tell(from, &mut notices);
