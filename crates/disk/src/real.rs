@@ -178,6 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn a_read_does_not_change_when_the_file_was_last_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        let file = RealDisk.open(&path, Access::CreateNew).unwrap();
+        file.write_all_at(&mut [IoSlice::new(b"bytes")], 0).unwrap();
+        // Long before it was written, so that a read would be noted even where most are not.
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        let times = std::fs::FileTimes::new().set_accessed(long_ago);
+        File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
+        file.read_exact_at(&mut [0; 5], 0).unwrap();
+        assert_eq!(path.metadata().unwrap().accessed().unwrap(), long_ago);
+    }
+
+    #[test]
     fn a_read_that_may_not_wait_answers_from_memory_or_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let file = RealDisk.open(&folder.path().join("f"), Access::CreateNew).unwrap();
