@@ -1,6 +1,7 @@
 //! Writes a storage's transactions: all that wait, with one write and one sync.
 //!
-//! One thread does it, the log writer; while it syncs, the next batch collects. Only if nobody else waits for
+//! One thread does it, the log writer; while it syncs, the next batch collects, and before it writes it lets workers run
+//! that wait for its processor ([`Courtesy`]). Only if nobody else waits for
 //! anything a worker writes the transaction of its client itself, which spares the client the time that two threads
 //! need to wake one another ([`write_here`]). Whoever writes has the storage's [`Pen`]. What is durable is
 //! published in the order that clients' caches depend on: first into the publication log, then visible to
@@ -56,13 +57,13 @@ pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::Joi
         .name(format!("log writer {}", host.name))
         .spawn(move || {
             let _defects_end_all = DefectsEndAll;
+            let mut courtesy = Courtesy::default();
             while let Some(first) = next_finish(&host, &works) {
                 if host.pen.is_slow.load(Relaxed) {
                     host.rings.end_rounds();
                 }
                 let held = host.pen.take();
-                let mut batch = vec![first];
-                batch.extend(works.try_iter().filter_map(Work::finish).take(BATCH_MAX - 1));
+                let batch = collect(&works, first, || courtesy.let_in(thread::yield_now, Instant::now));
                 host.pen.waiting.fetch_sub(batch.len(), Relaxed);
                 write(&host, batch, &held);
             }
@@ -87,6 +88,47 @@ fn next_finish(host: &Host, works: &mpsc::Receiver<Work>) -> Option<Finish> {
         };
         if let Some(finish) = work.finish() {
             return Some(finish);
+        }
+    }
+}
+
+/// The next batch: the first one and all that wait, and those that come while others are let in, for as long as any do.
+fn collect(works: &mpsc::Receiver<Work>, first: Finish, mut let_others_in: impl FnMut()) -> Vec<Finish> {
+    let mut batch = vec![first];
+    loop {
+        let_others_in();
+        let before = batch.len();
+        batch.extend(works.try_iter().filter_map(Work::finish).take(BATCH_MAX - before));
+        if batch.len() == before || batch.len() == BATCH_MAX {
+            return batch;
+        }
+    }
+}
+
+/// Lets others have the processor before a batch is written. Where workers wait for it they bring what else is to be
+/// finished, which then needs no sync of its own; where nobody waits it takes no time. Who computes for long keeps it,
+/// though, and commits would wait for him each time: then nobody is let in for a while.
+#[derive(Default)]
+struct Courtesy {
+    /// Nobody is let in until then.
+    resumes: Option<Instant>,
+    /// For so long nobody was let in when it was kept for long, in a row of such times.
+    pause: Duration,
+}
+
+impl Courtesy {
+    fn let_in(&mut self, others: impl FnOnce(), clock: impl Fn() -> Instant) {
+        let begun = clock();
+        if self.resumes.is_some_and(|resumes| begun < resumes) {
+            return;
+        }
+        others();
+        let now = clock();
+        if now - begun > COURTESY_MAX {
+            self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
+            self.resumes = Some(now + self.pause);
+        } else {
+            *self = Self::default();
         }
     }
 }
@@ -217,6 +259,12 @@ fn report(host: &Host, session: SessionId, error: StorageError) {
 
 /// Transactions in one batch. More would only make the first ones wait longer.
 const BATCH_MAX: usize = 1024;
+/// Workers give the processor back sooner, as a rule.
+const COURTESY_MAX: Duration = Duration::from_micros(500);
+/// For so long nobody is let in when it was kept for longer, for twice as long when that happens again, and so on.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// Never for longer than this: commits lose a thousandth of their time at most.
+const PAUSE_MAX: Duration = Duration::from_secs(6);
 /// After a write that took longer a worker leaves the next one to the log writer.
 const QUICK: Duration = Duration::from_millis(1);
 
@@ -242,6 +290,64 @@ mod tests {
         assert_eq!(lock, Lock::Granted);
         host.storage.vote(transaction, WriteSet::default(), ConflictPolicy::Refuse, Patience::Wait).unwrap();
         Finish { session, transaction, changed: vec![oid] }
+    }
+
+    fn unvoted(session: u64) -> Finish {
+        Finish { session: SessionId(session), transaction: TransactionId(session), changed: Vec::new() }
+    }
+
+    #[test]
+    fn a_batch_has_what_waits_and_what_comes_while_others_are_let_in() {
+        let (sender, works) = mpsc::channel();
+        let send = |session| sender.send(Work::Finish(unvoted(session))).unwrap();
+        send(2);
+        sender.send(Work::LookAtTheClock).unwrap();
+        let mut times = 0;
+        let batch = collect(&works, unvoted(1), || {
+            times += 1;
+            if times <= 2 {
+                send(2 + times);
+            }
+        });
+        let sessions: Vec<u64> = batch.iter().map(|finish| finish.session.0).collect();
+        assert_eq!((sessions, times), (vec![1, 2, 3, 4], 3));
+    }
+
+    #[test]
+    fn a_batch_has_an_end_however_many_come() {
+        let (sender, works) = mpsc::channel();
+        let batch = collect(&works, unvoted(0), || {
+            for session in 1..=10 {
+                sender.send(Work::Finish(unvoted(session))).unwrap();
+            }
+        });
+        assert_eq!(batch.len(), BATCH_MAX);
+    }
+
+    #[test]
+    fn who_keeps_the_processor_for_long_is_not_let_in_for_a_while_and_for_longer_each_time() {
+        let time = std::cell::Cell::new(Instant::now());
+        let mut courtesy = Courtesy::default();
+        // Whether others are let in so long after the last time, and keep the processor for so long.
+        let mut is_let_in = |after, took| {
+            let mut is_let_in = false;
+            time.set(time.get() + after);
+            let others = || {
+                is_let_in = true;
+                time.set(time.get() + took);
+            };
+            courtesy.let_in(others, || time.get());
+            is_let_in
+        };
+        let (at_once, instant) = (Duration::ZERO, Duration::from_nanos(1));
+        let (short, long) = (COURTESY_MAX, COURTESY_MAX + instant);
+        assert!(is_let_in(at_once, short) && is_let_in(at_once, short) && is_let_in(at_once, long));
+        assert!(!is_let_in(PAUSE_MIN - instant, long) && is_let_in(instant, long));
+        assert!(!is_let_in(2 * PAUSE_MIN - instant, long) && is_let_in(instant, short));
+        assert!(is_let_in(at_once, long));
+        assert!(!is_let_in(PAUSE_MIN - instant, long) && is_let_in(instant, long));
+        assert!((0..20).all(|_| is_let_in(PAUSE_MAX, long)));
+        assert!(!is_let_in(PAUSE_MAX - instant, long));
     }
 
     #[test]
