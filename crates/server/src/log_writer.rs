@@ -112,7 +112,7 @@ fn collect(works: &mpsc::Receiver<Work>, first: Finish, mut let_others_in: impl 
 struct Courtesy {
     /// Nobody is let in until then.
     resumes: Option<Instant>,
-    /// For so long nobody was let in when it was kept for long, in a row of such times.
+    /// How long the last pause was, if it was kept for long then: the next one is longer.
     pause: Duration,
 }
 
@@ -263,7 +263,7 @@ const BATCH_MAX: usize = 1024;
 const COURTESY_MAX: Duration = Duration::from_micros(500);
 /// For so long nobody is let in when it was kept for longer, for twice as long when that happens again, and so on.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Never for longer than this: commits lose a thousandth of their time at most.
+/// Never for longer than this: who computes all the time costs commits a thousandth of theirs, if he keeps it for 6 ms.
 const PAUSE_MAX: Duration = Duration::from_secs(6);
 /// After a write that took longer a worker leaves the next one to the log writer.
 const QUICK: Duration = Duration::from_millis(1);
