@@ -58,7 +58,8 @@ BARS = [
         limit="round trips", gap="Three system calls for each load, of which the stub needs two: it "
         "reads no file."),
     Bar("one load, median", "read c1 d1", "us", "op_us.p50", more_is_better=False, python=0.7, stub=1.2,
-        limit="round trip", gap="Waking an idle processor, twice; what the server does takes a tenth of it."),
+        limit="round trip", gap="Waking the client's processor; the server's does not sleep while one client "
+        "asks and asks again."),
     Bar("server CPU for a load, 16 by 16", "read c16 d16", "us", "server_us_per_op", more_is_better=False,
         python=1 / 5, goal=1 / 8, gap="Half of it is the kernel's: socket reads and writes, and the read of the record."),
     Bar("commits of one object, one client", "commit c1 k1", "/s", "ops_per_s", python=1.9, stub=0.8,

@@ -237,6 +237,7 @@ fn server(zeo: &Checked) -> Result<zeolith_server::Settings, ConfigError> {
         client_queue_max: positive(zeo, "client-queue-max")? as usize,
         client_lag_max: positive(zeo, "client-lag-max")? as usize,
         iterators_max: positive(zeo, "iterators-max")? as usize,
+        busy_poll: busy_poll(zeo)?,
         transaction_memory_max: size(zeo, "transaction-memory-max")?,
         transaction_size_max: size(zeo, "transaction-size-max")?,
         temporary_directory: zeo.path("temporary-directory").map_or_else(std::env::temp_dir, PathBuf::from),
@@ -248,6 +249,14 @@ fn server(zeo: &Checked) -> Result<zeolith_server::Settings, ConfigError> {
 fn positive(zeo: &Checked, key: &'static str) -> Result<u32, ConfigError> {
     let value = zeo.integer(key).and_then(|value| u32::try_from(value).ok()).filter(|value| *value > 0);
     value.ok_or_else(|| zeo.key_error(key, format!("{key} must be from 1 to {}", u32::MAX)))
+}
+
+/// Microseconds; more than a hundredth of a second would be a processor that does nothing else.
+fn busy_poll(zeo: &Checked) -> Result<Duration, ConfigError> {
+    let value = zeo.integer("busy-poll").and_then(|value| u64::try_from(value).ok());
+    let value = value.filter(|value| *value <= 10_000);
+    let message = "busy-poll must be from 0 to 10000 microseconds";
+    value.map(Duration::from_micros).ok_or_else(|| zeo.key_error("busy-poll", message))
 }
 
 /// A number of bytes, of any size.

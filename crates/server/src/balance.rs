@@ -132,15 +132,15 @@ impl Balance {
         Self { worker, loads, state: Mutex::new(state) }
     }
 
-    /// Something was read from a client, by the thread of the worker. Whether its connection should go on elsewhere,
-    /// perhaps: [`Self::leave`] says where.
-    pub(crate) fn heard(&self, talk: &mut Talk, now: Instant) -> bool {
+    /// Something was read from a client, by the thread of the worker, which has been awake for nothing for so long
+    /// altogether. Whether its connection should go on elsewhere, perhaps: [`Self::leave`] says where.
+    pub(crate) fn heard(&self, talk: &mut Talk, now: Instant, awake: impl FnOnce() -> Duration) -> bool {
         if self.loads.seen.len() < 2 {
             return false;
         }
         let mut state = self.state();
         if now.saturating_duration_since(state.began) >= PERIOD {
-            state.look(self.worker, &self.loads, now, worked(), idle);
+            state.look(self.worker, &self.loads, now, worked().saturating_sub(awake()), idle);
         }
         state.heard(talk);
         !state.leave.places.is_empty() || talk.is_new()
@@ -445,7 +445,9 @@ mod tests {
         let (first, second) = (Balance::new(0, Arc::clone(&loads)), Balance::new(1, Arc::clone(&loads)));
         let mut talk = Talk::default();
         let speaks = |balance: &Balance, talk: &mut Talk| {
-            let wants = (0..MUCH_TALK).map(|_| balance.heard(talk, Instant::now())).collect::<Vec<_>>();
+            let wants = (0..MUCH_TALK)
+                .map(|_| balance.heard(talk, Instant::now(), Duration::default))
+                .collect::<Vec<_>>();
             assert!(!wants[..wants.len() - 1].contains(&true), "that is little");
             wants.last().is_some_and(|wants| *wants).then(|| balance.leave(talk)).flatten()
         };
@@ -457,6 +459,20 @@ mod tests {
         assert_eq!(speaks(&second, &mut Talk::default()), Some(FIRST), "it can share when it has to");
         second.state().load = LITTLE;
         assert_eq!(speaks(&second, &mut Talk::default()), None);
+    }
+
+    #[test]
+    fn to_be_awake_for_nothing_is_no_work() {
+        let later = || Instant::now() + PERIOD;
+        let load = |awake: fn() -> Duration| {
+            let balance = Balance::new(0, Loads::of(2));
+            balance.heard(&mut Talk::default(), later(), awake);
+            balance.state().load
+        };
+        let before = worked();
+        while worked() - before < Duration::from_millis(1) {}
+        assert!(load(Duration::default) > 0.0);
+        assert_eq!(load(worked), 0.0);
     }
 
     #[test]

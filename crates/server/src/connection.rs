@@ -5,8 +5,7 @@
 //! Loads are answered here and now; what is not in memory goes to the blocking pool.
 
 use crate::{
-    balance::Balance,
-    bell::{Bell, Bells},
+    bell::Bell,
     blob_stream::BlobStream,
     conversation::Conversation,
     ended::{Awaited, Ended},
@@ -20,7 +19,7 @@ use crate::{
     slow_loads::Finished,
     socket::{Divided, Socket},
     status::status,
-    workers::Seat,
+    workers::{Seat, Table},
 };
 use std::{
     collections::BTreeMap,
@@ -152,15 +151,11 @@ impl Connection<Socket> {
     }
 
     /// Goes on at another worker.
-    pub(crate) async fn go_on(
-        self: Box<Self>,
-        bells: Arc<Bells>,
-        balance: Arc<Balance>,
-    ) -> Option<Departure> {
+    pub(crate) async fn go_on(self: Box<Self>, table: Table) -> Option<Departure> {
         let Self { pipe, mut conversation, unregistered, is_told_later } = *self;
         match pipe.try_map(Divided::enter) {
             Ok(pipe) => {
-                conversation.sit(bells, balance, pipe.stream().shared());
+                conversation.sit(table, pipe.stream().shared());
                 Box::new(Connection { pipe, conversation, unregistered, is_told_later }).run().await
             }
             Err(error) => {
@@ -357,6 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(to) = self.leaves() {
             return Ok(Event::Leaves(to));
         }
+        self.conversation.seat.rests();
         let event = self.rest_until_event().await;
         self.conversation.wake_up(&mut self.pipe.outgoing);
         event
@@ -447,7 +443,10 @@ const FIRST_FRAMES_MAX: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scripted::{self, Scripted};
+    use crate::{
+        bell::Bells,
+        scripted::{self, Scripted},
+    };
     use std::{
         pin::Pin,
         sync::Mutex,

@@ -8,8 +8,7 @@ mod reads;
 mod votes;
 
 use crate::{
-    balance::Balance,
-    bell::{Bell, Bells},
+    bell::Bell,
     blob_stream::BlobStream,
     connection::Shared,
     ended::Ended,
@@ -25,7 +24,7 @@ use crate::{
     slow_loads::{Asked, SlowLoads},
     socket::TryWrite,
     spool::PutAside,
-    workers::Seat,
+    workers::{Seat, Table},
 };
 pub(crate) use blobs::Upload;
 use bytes::Bytes;
@@ -214,7 +213,8 @@ impl Conversation {
         };
         // From here on this session is woken by what is published, and it starts at a tid that it reads
         // afterwards: nothing can fall between the two.
-        let bell = self.seat.bells.listen(&host, self.session.id(), self.encoding, self.seat.socket.clone());
+        let bell =
+            self.seat.table.bells.listen(&host, self.session.id(), self.encoding, self.seat.socket.clone());
         let last = host.storage.last_transaction();
         let result = self.session.register(read_only, host.read_only, last, Arc::clone(&host.counters));
         if result.is_err() {
@@ -242,10 +242,10 @@ impl Conversation {
     }
 
     /// Goes on at another worker. What was published meanwhile is due.
-    pub(crate) fn sit(&mut self, bells: Arc<Bells>, balance: Arc<Balance>, socket: Arc<dyn TryWrite>) {
-        self.seat.change(bells, balance, socket);
+    pub(crate) fn sit(&mut self, table: Table, socket: Arc<dyn TryWrite>) {
+        self.seat.change(table, socket);
         if let (Some(bell), Some(host)) = (&mut self.bell, &self.host) {
-            self.seat.bells.take(bell, host, self.encoding, self.seat.socket.clone());
+            self.seat.table.bells.take(bell, host, self.encoding, self.seat.socket.clone());
         }
     }
 

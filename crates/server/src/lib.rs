@@ -13,6 +13,7 @@ mod clock;
 mod conflicts;
 mod connection;
 mod conversation;
+mod courtesy;
 mod ended;
 mod host;
 mod jobs;
@@ -35,6 +36,7 @@ mod socket;
 mod spool;
 mod status;
 mod undo_filter;
+mod vigil;
 mod workers;
 
 pub use address::Address;

@@ -8,6 +8,7 @@
 //! readers, then everybody is woken (invariants 6 and 7).
 
 use crate::{
+    courtesy::Courtesy,
     host::{Host, Mail},
     log,
     refusals::refusal,
@@ -63,7 +64,7 @@ pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::Joi
                     host.rings.end_rounds();
                 }
                 let held = host.pen.take();
-                let batch = collect(&works, first, || courtesy.let_in(thread::yield_now, Instant::now));
+                let batch = collect(&works, first, || let_others_in(&mut courtesy));
                 host.pen.waiting.fetch_sub(batch.len(), Relaxed);
                 write(&host, batch, &held);
             }
@@ -106,30 +107,12 @@ fn collect(works: &mpsc::Receiver<Work>, first: Finish, mut let_others_in: impl 
 }
 
 /// Lets others have the processor before a batch is written. Where workers wait for it they bring what else is to be
-/// finished, which then needs no sync of its own; where nobody waits it takes no time. Who computes for long keeps it,
-/// though, and commits would wait for him each time: then nobody is let in for a while.
-#[derive(Default)]
-struct Courtesy {
-    /// Nobody is let in until then.
-    resumes: Option<Instant>,
-    /// How long the last pause was, if it was kept for long then: the next one is longer.
-    pause: Duration,
-}
-
-impl Courtesy {
-    fn let_in(&mut self, others: impl FnOnce(), clock: impl Fn() -> Instant) {
-        let begun = clock();
-        if self.resumes.is_some_and(|resumes| begun < resumes) {
-            return;
-        }
-        others();
-        let now = clock();
-        if now - begun > COURTESY_MAX {
-            self.pause = (self.pause * 2).clamp(PAUSE_MIN, PAUSE_MAX);
-            self.resumes = Some(now + self.pause);
-        } else {
-            *self = Self::default();
-        }
+/// finished, which then needs no sync of its own; where nobody waits it takes no time.
+fn let_others_in(courtesy: &mut Courtesy) {
+    let begun = Instant::now();
+    if !courtesy.is_paused(begun) {
+        thread::yield_now();
+        courtesy.was_let_in(begun, Instant::now());
     }
 }
 
@@ -259,12 +242,6 @@ fn report(host: &Host, session: SessionId, error: StorageError) {
 
 /// Transactions in one batch. More would only make the first ones wait longer.
 const BATCH_MAX: usize = 1024;
-/// Workers give the processor back sooner, as a rule.
-const COURTESY_MAX: Duration = Duration::from_micros(500);
-/// For so long nobody is let in when it was kept for longer, for twice as long when that happens again, and so on.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-/// Never for longer than this: who computes all the time costs commits a thousandth of theirs, if he keeps it for 6 ms.
-const PAUSE_MAX: Duration = Duration::from_secs(6);
 /// After a write that took longer a worker leaves the next one to the log writer.
 const QUICK: Duration = Duration::from_millis(1);
 
@@ -322,32 +299,6 @@ mod tests {
             }
         });
         assert_eq!(batch.len(), BATCH_MAX);
-    }
-
-    #[test]
-    fn who_keeps_the_processor_for_long_is_not_let_in_for_a_while_and_for_longer_each_time() {
-        let time = std::cell::Cell::new(Instant::now());
-        let mut courtesy = Courtesy::default();
-        // Whether others are let in so long after the last time, and keep the processor for so long.
-        let mut is_let_in = |after, took| {
-            let mut is_let_in = false;
-            time.set(time.get() + after);
-            let others = || {
-                is_let_in = true;
-                time.set(time.get() + took);
-            };
-            courtesy.let_in(others, || time.get());
-            is_let_in
-        };
-        let (at_once, instant) = (Duration::ZERO, Duration::from_nanos(1));
-        let (short, long) = (COURTESY_MAX, COURTESY_MAX + instant);
-        assert!(is_let_in(at_once, short) && is_let_in(at_once, short) && is_let_in(at_once, long));
-        assert!(!is_let_in(PAUSE_MIN - instant, long) && is_let_in(instant, long));
-        assert!(!is_let_in(2 * PAUSE_MIN - instant, long) && is_let_in(instant, short));
-        assert!(is_let_in(at_once, long));
-        assert!(!is_let_in(PAUSE_MIN - instant, long) && is_let_in(instant, long));
-        assert!((0..20).all(|_| is_let_in(PAUSE_MAX, long)));
-        assert!(!is_let_in(PAUSE_MAX - instant, long));
     }
 
     #[test]

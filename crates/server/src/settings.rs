@@ -38,6 +38,8 @@ pub struct Settings {
     pub client_lag_max: usize,
     /// `iterators-max`: iterators that one connection may have open.
     pub iterators_max: usize,
+    /// `busy-poll`: how long a worker stays awake for a client that is alone and has asked again within that time.
+    pub busy_poll: Duration,
     /// `transaction-memory-max`: records of one transaction that are kept in memory; more are put aside in a
     /// temporary file. Bytes.
     pub transaction_memory_max: u64,
@@ -67,6 +69,7 @@ impl Default for Settings {
             client_queue_max: 4 << 20,
             client_lag_max: 10_000,
             iterators_max: 1_000,
+            busy_poll: Duration::from_micros(300),
             transaction_memory_max: 16 << 20,
             transaction_size_max: 16 << 30,
             temporary_directory: std::env::temp_dir(),

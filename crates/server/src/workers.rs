@@ -3,7 +3,7 @@
 //! Each worker has an event loop of its own: what a client says is read, answered and written by one thread, and
 //! nobody is woken to take work from somebody else. The last of them also accepts (`acceptor.rs`). A new connection
 //! goes to the worker that has the fewest, and may go on at another one when it shows who has much to say
-//! (`balance.rs`). Whatever may wait or is long goes from there to the blocking pool (`jobs.rs`), for all that a worker
+//! (`balance.rs`); for a client that is alone and asks fast the worker stays awake (`vigil.rs`). Whatever may wait or is long goes from there to the blocking pool (`jobs.rs`), for all that a worker
 //! does keeps its other clients waiting.
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     limits::Limit,
     log,
     socket::{Divided, Socket, TryWrite},
+    vigil::{Ears, Haste, Vigil},
 };
 use std::{
     io,
@@ -46,6 +47,7 @@ struct Desk {
     /// How many connections it serves or has been given.
     connections: Arc<AtomicUsize>,
     balance: Arc<Balance>,
+    vigil: Arc<Vigil>,
 }
 
 enum Errand {
@@ -60,8 +62,11 @@ enum Errand {
 impl Workers {
     /// Starts `count` workers.
     pub(crate) fn start(count: usize, shared: &Arc<Shared>) -> io::Result<Self> {
-        let loads = Loads::of(count);
-        let desk = |number| Desk::new(Balance::new(number, Arc::clone(&loads)));
+        let (loads, ears) = (Loads::of(count), Ears::of(count));
+        let desk = |number| {
+            let vigil = Vigil::new(number, ears.clone(), shared.settings.busy_poll);
+            Desk::new(Balance::new(number, Arc::clone(&loads)), vigil)
+        };
         let (desks, errands): (Vec<_>, Vec<_>) = (0..count).map(desk).unzip();
         let desks: Arc<[Desk]> = desks.into();
         let runtime = || Builder::new_current_thread().enable_all().thread_name("zeo-blocking").build();
@@ -124,9 +129,10 @@ impl Drop for Workers {
 }
 
 impl Desk {
-    fn new(balance: Balance) -> (Self, mpsc::UnboundedReceiver<Errand>) {
+    fn new(balance: Balance, vigil: Vigil) -> (Self, mpsc::UnboundedReceiver<Errand>) {
         let (errands, waiting) = mpsc::unbounded_channel();
-        (Self { errands, connections: Arc::default(), balance: Arc::new(balance) }, waiting)
+        let (balance, vigil) = (Arc::new(balance), Arc::new(vigil));
+        (Self { errands, connections: Arc::default(), balance, vigil }, waiting)
     }
 }
 
@@ -141,17 +147,16 @@ impl Worker {
     fn run(self, runtime: Runtime, mut errands: mpsc::UnboundedReceiver<Errand>) {
         runtime.block_on(async {
             let mut connections = JoinSet::new();
-            let bells = Arc::new(Bells::hang(&self.shared.hosts));
-            let balance = &self.desks[self.number].balance;
+            let table = self.lay_table();
             loop {
                 tokio::select! {
                     errand = errands.recv() => match errand {
                         Some(Errand::Serve { socket, peer, id, counted }) => {
-                            let seat = Seat::new(counted, &bells, balance);
+                            let seat = Seat::new(counted, table.clone());
                             connections.spawn(begin(socket, peer, id, Arc::clone(&self.shared), seat));
                         }
                         Some(Errand::GoOn(connection)) => {
-                            connections.spawn(connection.go_on(Arc::clone(&bells), Arc::clone(balance)));
+                            connections.spawn(connection.go_on(table.clone()));
                         }
                         // Each worker could send to itself, so there is an end only if somebody says so.
                         Some(Errand::Stop) | None => break,
@@ -167,6 +172,16 @@ impl Worker {
         });
         // What still waits for a disk has nobody to answer any more.
         runtime.shutdown_timeout(LAST_JOBS_PATIENCE);
+    }
+
+    /// What its connections find here. Within the event loop, which ends it.
+    fn lay_table(&self) -> Table {
+        let Desk { balance, vigil, .. } = &self.desks[self.number];
+        let (balance, vigil) = (Arc::clone(balance), Arc::clone(vigil));
+        let bells = Arc::new(Bells::hang(&self.shared.hosts));
+        let kept = Arc::clone(&vigil);
+        tokio::spawn(async move { kept.keep(std::time::Instant::now).await });
+        Table { bells, balance, vigil }
     }
 
     /// Lets another worker go on with a connection.
@@ -199,21 +214,29 @@ async fn begin(
     }
 }
 
+/// What all connections of a worker share there.
+#[derive(Clone)]
+pub(crate) struct Table {
+    pub(crate) bells: Arc<Bells>,
+    balance: Arc<Balance>,
+    vigil: Arc<Vigil>,
+}
+
 /// A connection's place at its worker, until it ends or goes on elsewhere.
 pub(crate) struct Seat {
     counted: Counted,
-    pub(crate) bells: Arc<Bells>,
-    balance: Arc<Balance>,
+    pub(crate) table: Table,
     talk: Talk,
+    haste: Haste,
     should_leave: bool,
     /// By which the worker may tell the client of publications.
     pub(crate) socket: Option<Arc<dyn TryWrite>>,
 }
 
 impl Seat {
-    fn new(counted: Counted, bells: &Arc<Bells>, balance: &Arc<Balance>) -> Self {
-        let (bells, balance) = (Arc::clone(bells), Arc::clone(balance));
-        Self { counted, bells, balance, talk: Talk::default(), should_leave: false, socket: None }
+    fn new(counted: Counted, table: Table) -> Self {
+        let (talk, haste) = (Talk::default(), Haste::default());
+        Self { counted, table, talk, haste, should_leave: false, socket: None }
     }
 
     /// Whether the worker serves nobody else.
@@ -223,12 +246,19 @@ impl Seat {
 
     /// The client has said something.
     pub(crate) fn heard(&mut self, now: Instant) {
-        self.should_leave = self.balance.heard(&mut self.talk, now);
+        let Table { balance, vigil, .. } = &self.table;
+        vigil.heard(&mut self.haste, now.into_std());
+        self.should_leave = balance.heard(&mut self.talk, now, || vigil.lasted());
+    }
+
+    /// The client has been answered, and nothing else is to be done for it.
+    pub(crate) fn rests(&mut self) {
+        self.table.vigil.rests(&mut self.haste, Instant::now().into_std());
     }
 
     /// The number of the worker where the connection should go on, if it should.
     pub(crate) fn leave(&mut self) -> Option<usize> {
-        if std::mem::take(&mut self.should_leave) { self.balance.leave(&mut self.talk) } else { None }
+        if std::mem::take(&mut self.should_leave) { self.table.balance.leave(&mut self.talk) } else { None }
     }
 
     /// Counts the connection among those of another worker.
@@ -237,21 +267,23 @@ impl Seat {
     }
 
     /// From now on it is one at another worker.
-    pub(crate) fn change(&mut self, bells: Arc<Bells>, balance: Arc<Balance>, socket: Arc<dyn TryWrite>) {
-        (self.bells, self.balance, self.socket) = (bells, balance, Some(socket));
-        (self.talk, self.should_leave) = (self.talk.elsewhere(), false);
+    pub(crate) fn change(&mut self, table: Table, socket: Arc<dyn TryWrite>) {
+        (self.table, self.socket) = (table, Some(socket));
+        (self.talk, self.haste, self.should_leave) = (self.talk.elsewhere(), Haste::default(), false);
     }
 
     /// The only one of a worker that has these bells.
     #[cfg(test)]
     pub(crate) fn only(bells: Bells) -> Self {
-        Self::new(Counted::in_(&Arc::default()), &Arc::new(bells), &Arc::new(Balance::new(0, Loads::of(1))))
+        let (balance, vigil) = (Balance::new(0, Loads::of(1)), Vigil::new(0, Ears::of(1), Duration::ZERO));
+        let table = Table { bells: Arc::new(bells), balance: Arc::new(balance), vigil: Arc::new(vigil) };
+        Self::new(Counted::in_(&Arc::default()), table)
     }
 
     /// Another one at the same worker.
     #[cfg(test)]
     pub(crate) fn next_to(&self) -> Self {
-        Self::new(Counted::in_(&self.counted.0), &self.bells, &self.balance)
+        Self::new(Counted::in_(&self.counted.0), self.table.clone())
     }
 }
 
@@ -300,12 +332,13 @@ mod tests {
 
     /// Workers that serve an empty storage.
     fn workers(count: usize) -> Workers {
+        workers_with(count, Settings::default())
+    }
+
+    fn workers_with(count: usize, settings: Settings) -> Workers {
         let (host, _) = scripted::host(Scripted::default());
-        let shared = Shared {
-            settings: Settings::default(),
-            hosts: BTreeMap::from([("1".to_owned(), host)]),
-            limits: Arc::default(),
-        };
+        let shared =
+            Shared { settings, hosts: BTreeMap::from([("1".to_owned(), host)]), limits: Arc::default() };
         Workers::start(count, &Arc::new(shared)).unwrap()
     }
 
@@ -449,6 +482,28 @@ mod tests {
         let (_, other) = quiet.commit();
         assert_eq!(talker.call("ping", &[]).0, [other]);
         workers.stop();
+    }
+
+    #[test]
+    fn a_worker_stays_awake_for_a_client_that_is_alone_and_for_no_other() {
+        let settings = || Settings { busy_poll: PATIENCE, ..Settings::default() };
+        let lasted =
+            |workers: &Workers| workers.desks.iter().map(|desk| desk.vigil.lasted()).sum::<Duration>();
+        for count in [1, 2] {
+            let workers = workers_with(count, settings());
+            let mut clients = [0, 1].map(|number| Client::registered(&workers, number));
+            for client in std::iter::repeat_n((), 50).flat_map(|()| [0, 1]) {
+                clients[client].call("ping", &[]);
+            }
+            assert_eq!(lasted(&workers), Duration::ZERO);
+            for _ in 0..50 {
+                clients[0].call("ping", &[]);
+            }
+            assert!(lasted(&workers) > Duration::ZERO);
+            // It would be awake for a minute now, and hears all that is said to it.
+            clients[1].call("ping", &[]);
+            workers.stop();
+        }
     }
 
     #[test]

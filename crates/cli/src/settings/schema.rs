@@ -49,6 +49,7 @@ static ZEO: SectionType = SectionType {
         KeyRule::default("transaction-memory-max", ByteSize, "16MB"),
         KeyRule::default("transaction-size-max", ByteSize, "16GB"),
         KeyRule::optional("temporary-directory", ExistingPath),
+        KeyRule::default("busy-poll", Integer, "300"),
         // Ours: the reference resolves conflicts in its own process.
         KeyRule::optional("conflict-resolver", ExistingDirpath),
         KeyRule::default("conflict-resolver-timeout", TimeInterval, "30s"),

@@ -38,6 +38,7 @@ fn the_configuration_of_a_site_is_understood() {
           transaction-memory-max 0
           transaction-size-max 6GB
           temporary-directory /
+          busy-poll 12
         </zeo>
         <filestorage Main>
           path Data.fs
@@ -87,6 +88,7 @@ fn the_configuration_of_a_site_is_understood() {
     assert_eq!((server.client_lag_max, server.iterators_max), (10, 11));
     assert_eq!((server.transaction_memory_max, server.transaction_size_max), (0, 6 << 30));
     assert_eq!(server.temporary_directory, std::path::Path::new("/"));
+    assert_eq!(server.busy_poll, Duration::from_micros(12));
     let mut file = FileSettings::new("Data.fs");
     (file.quota, file.pack_gc, file.pack_keep_old) = (Some(2 << 30), false, false);
     file.pack_rate_max = Some(20 << 20);
@@ -250,6 +252,9 @@ fn values_without_a_meaning_are_refused() {
     assert!(zeo("invalidation-queue-size -1").starts_with("invalidation-queue-size must be from 0"));
     assert!(zeo("transaction-timeout 0").starts_with("transaction-timeout must be at least 1 second"));
     assert!(zeo("hello-timeout 0s").starts_with("hello-timeout must be from 1 to"));
+    for wrong in ["busy-poll -1", "busy-poll 10001"] {
+        assert!(zeo(wrong).starts_with("busy-poll must be from 0 to 10000 microseconds (line"));
+    }
     assert!(zeo("frame-size-max 4GB").starts_with("frame-size-max must be from 1 to"));
     assert!(zeo("invalidation-age nan").starts_with("invalidation-age is not a number (line 3"));
     assert!(zeo("adress 2").contains("Did you mean 'address'?"));
