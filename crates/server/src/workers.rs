@@ -3,8 +3,9 @@
 //! Each worker has an event loop of its own: what a client says is read, answered and written by one thread, and
 //! nobody is woken to take work from somebody else. The last of them also accepts (`acceptor.rs`). A new connection
 //! goes to the worker that has the fewest, and may go on at another one when it shows who has much to say
-//! (`balance.rs`); for a client that is alone and asks fast the worker stays awake (`vigil.rs`). Whatever may wait or is long goes from there to the blocking pool (`jobs.rs`), for all that a worker
-//! does keeps its other clients waiting.
+//! (`balance.rs`); for a client that is alone and asks again at once the worker stays awake (`vigil.rs`). Whatever may
+//! wait or is long goes from there to the blocking pool (`jobs.rs`), for all that a worker does keeps its other clients
+//! waiting.
 
 use crate::{
     balance::{Balance, Loads, Talk},
@@ -251,7 +252,7 @@ impl Seat {
         self.should_leave = balance.heard(&mut self.talk, now, || vigil.lasted());
     }
 
-    /// The client has been answered, and nothing else is to be done for it.
+    /// The connection waits, most often for the client's next call.
     pub(crate) fn rests(&mut self) {
         self.table.vigil.rests(&mut self.haste, Instant::now().into_std());
     }

@@ -49,6 +49,7 @@ static ZEO: SectionType = SectionType {
         KeyRule::default("transaction-memory-max", ByteSize, "16MB"),
         KeyRule::default("transaction-size-max", ByteSize, "16GB"),
         KeyRule::optional("temporary-directory", ExistingPath),
+        // Ours: the reference goes to sleep after each answer.
         KeyRule::default("busy-poll", Integer, "300"),
         // Ours: the reference resolves conflicts in its own process.
         KeyRule::optional("conflict-resolver", ExistingDirpath),
