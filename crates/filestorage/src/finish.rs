@@ -68,9 +68,9 @@ impl FileStorage {
                 continue;
             }
             let (quota, resolver) = (self.options.quota, self.options.resolver.as_deref());
-            let (file, index) = (&*state.file, &*state.index);
+            let (file, index, recent) = (&*state.file, &*state.index, &*state.recent);
             let nearby = Nearby::new(file, end, patience);
-            let voter = Voter { file, index, end, ahead, quota, policy, patience, resolver, nearby };
+            let voter = Voter { file, index, recent, nearby, end, ahead, quota, policy, patience, resolver };
             let (prepared, resolved, undone) = match voter.check(writes)? {
                 Checked::Prepared { prepared, resolved, undone } => (prepared, resolved, undone),
                 Checked::Conflicts(conflicts) => return Ok(Voted::Conflicts(conflicts)),
@@ -231,6 +231,7 @@ impl FileStorage {
                 state.index.set(oid, placed.position + in_transaction);
             }
             let end = placed.position + placed.prepared.len();
+            state.recent.push(placed.position..end, placed.tid, placed.prepared.is_plain());
             unpublished.push_back(Unpublished { tid: placed.tid, end });
         }
     }
@@ -246,6 +247,7 @@ impl FileStorage {
         self.state.store(Arc::new(State {
             file: Arc::clone(&state.file),
             index: Arc::clone(&state.index),
+            recent: Arc::clone(&state.recent),
             tid: state.tid.max(last.tid),
             end: last.end,
             generation: state.generation,

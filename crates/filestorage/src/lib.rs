@@ -20,6 +20,7 @@ mod open;
 mod pack;
 mod prepare;
 mod read;
+mod recent;
 mod report;
 mod resolve;
 mod room;

@@ -21,6 +21,8 @@ pub(crate) struct Prepared {
     large: Vec<(usize, RecordData)>,
     large_len: u64,
     records: Vec<PreparedRecord>,
+    /// Whether every record holds data and gets the tid of the transaction.
+    is_plain: bool,
 }
 
 /// A data record of a voted transaction.
@@ -73,7 +75,8 @@ impl Prepared {
         buffer.extend_from_slice(&writes.user);
         buffer.extend_from_slice(&writes.description);
         buffer.extend_from_slice(&writes.extension);
-        Ok(Self { tid: writes.tid, buffer, large: Vec::new(), large_len: 0, records: Vec::new() })
+        let (large, records) = (Vec::new(), Vec::new());
+        Ok(Self { tid: writes.tid, buffer, large, large_len: 0, records, is_plain: true })
     }
 
     /// Adds a record; `tid` only if it has another one than the transaction.
@@ -82,6 +85,7 @@ impl Prepared {
             Body::Data(data) => data.len(),
             Body::Backpointer(_) => 0,
         };
+        self.is_plain &= tid.is_none() && data_len > 0;
         let (in_buffer, in_transaction) = (self.buffer.len(), self.len());
         self.records.push(PreparedRecord { oid, in_buffer, in_transaction, tid_open: tid.is_none() });
         let tid = tid.unwrap_or(Tid::ZERO);
@@ -147,6 +151,11 @@ impl Prepared {
             let body = self.records[number].in_buffer + RECORD_HEADER_LEN;
             header.data_len == 0 && u64_at(&self.buffer, body) != 0
         })
+    }
+
+    /// Whether every record holds data and gets the tid of the transaction.
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.is_plain
     }
 
     /// The file has been replaced: `current` tells where the objects' last records are now.

@@ -5,7 +5,7 @@
 
 use crate::{
     file::DataFile, finish::Unpublished, format::FIRST_TRANSACTION, index::Index, ledger::Ledger,
-    lock::DatabaseLock, open::Options, room::Room, saved, watermark::Watermark,
+    lock::DatabaseLock, open::Options, recent::Recent, room::Room, saved, watermark::Watermark,
 };
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -64,6 +64,8 @@ pub(crate) struct Writer {
 pub(crate) struct State {
     pub(crate) file: Arc<DataFile>,
     pub(crate) index: Arc<Index>,
+    /// What this file was given last, published or not.
+    pub(crate) recent: Arc<Recent>,
     /// The last published transaction.
     pub(crate) tid: Tid,
     /// Where it ends.
@@ -97,7 +99,8 @@ impl FileStorage {
         let next_oid = AtomicU64::new(next_oid(&parts.index));
         let room = Room::where_it_pays(&*parts.file.file);
         let (tid, end) = (parts.last_tid, parts.end);
-        let state = State { file: parts.file, index: parts.index, tid, end, generation: 0 };
+        let recent = Arc::default();
+        let state = State { file: parts.file, index: parts.index, recent, tid, end, generation: 0 };
         Self {
             disk,
             path: path.to_path_buf(),

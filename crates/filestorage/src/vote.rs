@@ -8,6 +8,7 @@ use crate::{
     index::Index,
     nearby::Nearby,
     prepare::{Body, Prepared},
+    recent::Recent,
     undo::Latest,
 };
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use zeolith_types::{Conflict, Oid, Tid};
 pub(crate) struct Voter<'a> {
     pub(crate) file: &'a DataFile,
     pub(crate) index: &'a Index,
+    pub(crate) recent: &'a Recent,
+    /// Where the current records are read.
+    pub(crate) nearby: Nearby<'a>,
     /// The end of what is durable.
     pub(crate) end: u64,
     /// Bytes of the other voted transactions, which may come before this one.
@@ -29,8 +33,6 @@ pub(crate) struct Voter<'a> {
     pub(crate) policy: ConflictPolicy,
     pub(crate) patience: Patience,
     pub(crate) resolver: Option<&'a dyn Resolver>,
-    /// Where the current records are read.
-    pub(crate) nearby: Nearby<'a>,
 }
 
 /// A checked transaction.
@@ -103,12 +105,10 @@ impl Voter<'_> {
         prepared: &mut Prepared,
         resolved: &mut BTreeSet<Oid>,
     ) -> Result<Option<Conflict>> {
-        let current = self.current(oid)?;
+        let position = self.index.get(oid);
         let mut merged = None;
-        if let Some(current) = &current
-            && current.header.tid != serial
-        {
-            merged = self.resolve_store(oid, serial, current, data)?.map(RecordData::from);
+        if let Some(current) = self.unless_revision(oid, position, serial)? {
+            merged = self.resolve_store(oid, serial, &current, data)?.map(RecordData::from);
             if merged.is_none() {
                 let committed = current.header.tid;
                 let data = data.bytes(self.patience)?;
@@ -122,7 +122,7 @@ impl Voter<'_> {
         if data.is_empty() {
             return Err(StorageError::Format(format!("the record of {oid} is empty")));
         }
-        prepared.push(oid, None, current.map_or(0, |record| record.position), &Body::Data(data));
+        prepared.push(oid, None, position.unwrap_or(0), &Body::Data(data));
         Ok(None)
     }
 
@@ -143,6 +143,10 @@ impl Voter<'_> {
     }
 
     fn check_current(&self, oid: Oid, serial: Tid) -> Result<()> {
+        let position = self.index.get(oid);
+        if position.is_some_and(|position| self.recent.is_revision(position, serial)) {
+            return Ok(());
+        }
         let current = self.current(oid)?.filter(|record| !record.is_gone());
         let current = current.ok_or(StorageError::NoObject(oid))?;
         if current.header.tid != serial {
@@ -193,6 +197,16 @@ impl Voter<'_> {
             next = self.file.previous(&record, self.end, Want::Header, self.patience)?;
         }
         Ok(None)
+    }
+
+    /// The current record, if there is one and it is another revision than `serial`.
+    fn unless_revision(&self, oid: Oid, position: Option<u64>, serial: Tid) -> Result<Option<Record>> {
+        let Some(position) = position else { return Ok(None) };
+        if self.recent.is_revision(position, serial) {
+            return Ok(None);
+        }
+        let current = self.nearby.record(oid, position)?;
+        Ok((current.header.tid != serial).then_some(current))
     }
 
     pub(crate) fn current(&self, oid: Oid) -> Result<Option<Record>> {

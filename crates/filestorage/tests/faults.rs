@@ -104,6 +104,8 @@ fn a_reader_that_may_not_wait_is_sent_to_one_that_may() {
     let folder = Folder::new();
     let (database, _) = folder.open();
     let first = database.commit(vec![store(1, Tid::ZERO, b"one")]);
+    drop(database);
+    let (database, _) = folder.open();
     folder.faults.fail(Operation::ReadNow, 0, ALWAYS, 11);
     let oid = zeolith_types::Oid::new(1);
     let load = |patience| database.storage.load_before(oid, Tid::MAX, patience);

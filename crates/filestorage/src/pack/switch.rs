@@ -215,7 +215,8 @@ impl FileStorage {
         let index = Arc::new(std::mem::take(&mut copier.index));
         ledger.move_to(end, &file, &index);
         let generation = ledger.generation;
-        self.state.store(Arc::new(State { file, index, tid: old.tid, end: published, generation }));
+        let (recent, tid) = (Arc::default(), old.tid);
+        self.state.store(Arc::new(State { file, index, recent, tid, end: published, generation }));
         end
     }
 }
