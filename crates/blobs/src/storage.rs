@@ -250,6 +250,14 @@ impl Storage for BlobStorage {
         Ok(self)
     }
 
+    fn wants_room(&self) -> bool {
+        self.inner.wants_room()
+    }
+
+    fn make_room(&self) {
+        self.inner.make_room();
+    }
+
     fn rest(&self) -> Result<()> {
         self.inner.rest()
     }

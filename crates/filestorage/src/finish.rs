@@ -3,11 +3,11 @@
 use crate::{
     append::{Appender, Unwritten},
     file::DataFile,
-    format::{STATUS_VOTED, TRANSACTION_HEADER_LEN, TRANSACTION_STATUS},
+    format::{STATUS_VOTED, TRANSACTION_STATUS},
     ledger::{Ledger, again},
     nearby::Nearby,
     prepare::Prepared,
-    room::{Leaves, Plan, ROOM, Room},
+    room::{Plan, Room},
     storage::{FileStorage, State, Writer, guard, poisoned, read_only},
     vote::{Checked, Voter},
 };
@@ -15,7 +15,7 @@ use std::{
     fmt::Display,
     io::{self, IoSlice},
     ops::Range,
-    sync::{Arc, MutexGuard, TryLockError},
+    sync::{Arc, MutexGuard, TryLockError, atomic::Ordering},
 };
 use zeolith_disk::DiskFile;
 use zeolith_storage::{ConflictPolicy, Patience, Result, StorageError, TransactionId, Voted, WriteSet};
@@ -110,7 +110,11 @@ impl FileStorage {
         match outcome {
             Ok(()) => {
                 self.enter(&batch);
-                guard(&self.ledger).settle(taken, end);
+                let mut ledger = guard(&self.ledger);
+                ledger.settle(taken, end);
+                let wanted = writer.room.wanted(end, ledger.voted_len == 0);
+                self.wants_room.store(wanted.is_some(), Ordering::Relaxed);
+                drop(ledger);
                 writer.last_tid = batch.iter().map(|placed| placed.tid).fold(writer.last_tid, Tid::max);
             }
             Err(_) => {
@@ -172,7 +176,7 @@ impl FileStorage {
     ) -> Result<(), Failure> {
         let state = self.state.load();
         let file = &state.file.file;
-        let plan = writer.room.plan(start, end, now);
+        let plan = writer.room.plan(start..end, batch.len(), now);
         let give_up = |error: &dyn Display| {
             let failure = self.poison(error);
             // Whoever reopens the file must not take what was perhaps never written for a transaction.
@@ -258,7 +262,7 @@ impl FileStorage {
 /// Takes the status from the first transaction of a batch that must not look whole before it is: where a reader sees
 /// zeros behind what is written.
 fn hide(batch: &mut [Placed], plan: Plan) -> Option<u8> {
-    let first = batch.first_mut().filter(|_| plan.is_hidden())?;
+    let first = batch.first_mut().filter(|_| plan.found)?;
     Some(first.prepared.replace_status(STATUS_VOTED))
 }
 
@@ -288,22 +292,8 @@ fn write_pieces(
         appender.push_behind(header)?;
     }
     appender.flush()?;
-    let new_end = match plan.leaves {
-        Leaves::New(up_to) => write_zeros(file, end + TRANSACTION_HEADER_LEN as u64, up_to)?,
-        Leaves::Nothing | Leaves::Rest => end,
-    };
-    room.is_left(plan.leaves, end, new_end);
+    room.is_used(plan, end);
     Ok(appender.has_blank_piece())
-}
-
-/// Writes zeros at the end of the file, fewer if the disk has no space for them; where it ends then.
-fn write_zeros(file: &dyn DiskFile, from: u64, up_to: u64) -> io::Result<u64> {
-    static ZEROS: [u8; ROOM as usize] = [0; ROOM as usize];
-    let zeros = usize::try_from(up_to - from).ok().and_then(|len| ZEROS.get(..len)).unwrap_or(&ZEROS);
-    match file.write_all_at(&mut [IoSlice::new(zeros)], from) {
-        Ok(()) => Ok(from + zeros.len() as u64),
-        Err(_) => file.len(),
-    }
 }
 
 /// Gives the transactions their positions; the position after the last.

@@ -40,6 +40,8 @@ pub struct FileStorage {
     pub(crate) ledger_changed: Condvar,
     /// Locked by the one who writes.
     pub(crate) writer: Mutex<Writer>,
+    /// Room is to be laid for the transactions to come.
+    pub(crate) wants_room: AtomicBool,
     /// A pack is under way.
     pub(crate) packing: AtomicBool,
     /// Somebody finds out what a pack would do.
@@ -109,6 +111,7 @@ impl FileStorage {
             unpublished: Mutex::default(),
             ledger: Mutex::new(Ledger::new(parts.end)),
             ledger_changed: Condvar::new(),
+            wants_room: AtomicBool::new(false),
             packing: AtomicBool::new(false),
             estimating: AtomicBool::new(false),
             writer: Mutex::new(Writer { last_tid: parts.last_tid, room }),
@@ -134,6 +137,26 @@ impl FileStorage {
     pub(crate) fn tell_pack(&self) {
         if self.packing.load(Ordering::Acquire) {
             self.ledger_changed.notify_all();
+        }
+    }
+
+    /// Lays room behind the last transaction, if it is wanted, once after each batch.
+    fn lay_room(&self) {
+        let mut writer = guard(&self.writer);
+        if !self.wants_room.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let (end, is_alone) = {
+            let ledger = guard(&self.ledger);
+            // A poisoned file was cut off, and stays as it is.
+            if ledger.check().is_err() {
+                return;
+            }
+            (ledger.end, ledger.voted_len == 0)
+        };
+        if let Some(up_to) = writer.room.wanted(end, is_alone) {
+            let last_tid = writer.last_tid;
+            writer.room.lay(&*self.state.load().file.file, end, up_to, last_tid);
         }
     }
 
@@ -311,6 +334,14 @@ impl Storage for FileStorage {
     fn checkpoint(&self) -> Result<()> {
         let index_size = self.objects() * 8;
         self.save_index_after(CHECKPOINT_GROWTH_MIN.max(index_size))
+    }
+
+    fn wants_room(&self) -> bool {
+        self.wants_room.load(Ordering::Relaxed)
+    }
+
+    fn make_room(&self) {
+        self.lay_room();
     }
 
     fn rest(&self) -> Result<()> {

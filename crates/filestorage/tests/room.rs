@@ -50,9 +50,57 @@ fn commits_that_follow_one_another_find_room_and_whoever_reads_does_not_see_it()
     }
     assert!(size(&database) > long && len(&folder) > size(&database));
     let large = database.commit(vec![store(1000, Tid::ZERO, &[9; 1 << 20])]);
-    assert_eq!(len(&folder), size(&database), "a large one is not followed by room");
+    assert_eq!(len(&folder), size(&database), "a very large one is not followed by room");
     tids.push(large);
     assert_eq!(database.tids(), tids);
+}
+
+#[test]
+fn a_large_transaction_of_a_lone_client_is_followed_by_room_for_another_one() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    let mut tids = commit_until_there_is_room(&folder, &database);
+    let large = |oid| vec![store(oid, Tid::ZERO, &[9; 600_000])];
+    tids.push(database.commit(large(100)));
+    let long = len(&folder);
+    assert!(long > size(&database) + 600_000);
+    let writes = folder.faults.count(Operation::Write);
+    let id = database.vote(set(large(101))).unwrap();
+    tids.push(database.finish(id).unwrap());
+    assert_eq!(folder.faults.count(Operation::Write), writes + 2, "itself, and its status");
+    database.storage.publish(tids[tids.len() - 1]);
+    assert_eq!(len(&folder), long, "there was room for it");
+    assert!(database.storage.wants_room());
+    let other = database.vote(set(vec![store(102, Tid::ZERO, b"another client's")])).unwrap();
+    database.storage.make_room();
+    assert_eq!(len(&folder), long, "two that commit have no processor to spare");
+    database.storage.abort(other);
+    assert!(!database.storage.wants_room(), "it was seen to");
+    let writes = folder.faults.count(Operation::Write);
+    let id = database.vote(set(large(103))).unwrap();
+    tids.push(database.finish(id).unwrap());
+    assert!(size(&database) < long && len(&folder) > long, "the room ends in the middle of it");
+    assert_eq!(folder.faults.count(Operation::Write), writes + 2, "so it has its status last too");
+    drop(database);
+    let (database, report) = folder.open();
+    assert_eq!((database.tids(), report.findings), (tids, vec![]));
+}
+
+#[test]
+fn no_room_is_made_where_a_sync_has_failed() {
+    let folder = Folder::new();
+    let (database, _) = folder.open();
+    commit_until_there_is_room(&folder, &database);
+    let id = database.vote(set(vec![store(100, Tid::ZERO, &[9; 600_000])])).unwrap();
+    let tid = database.finish(id).unwrap();
+    database.storage.publish(tid);
+    assert!(database.storage.wants_room());
+    let id = database.vote(set(vec![store(101, Tid::ZERO, b"lost")])).unwrap();
+    folder.faults.fail(Operation::Sync, 0, 1, EIO);
+    database.finish(id).unwrap_err();
+    let writes = folder.faults.count(Operation::Write);
+    database.storage.make_room();
+    assert_eq!(folder.faults.count(Operation::Write), writes);
 }
 
 #[test]
@@ -66,7 +114,7 @@ fn it_goes_when_commits_pause_and_when_the_storage_is_closed() {
     database.storage.rest().unwrap();
     assert_eq!(len(&folder), long, "its space is reserved behind the end of the file");
     let tid = database.finish(voted).unwrap();
-    database.storage.publish(tid);
+    database.publish(tid);
     tids.push(tid);
     let syncs = folder.faults.count(Operation::Sync);
     database.storage.rest().unwrap();
@@ -140,10 +188,13 @@ fn a_disk_without_space_for_room_has_space_for_commits() {
     let mut tids: Vec<Tid> =
         (0..3).map(|oid| database.commit(vec![store(oid, Tid::ZERO, b"quick")])).collect();
     assert_eq!(len(&folder), size(&database));
-    // The transaction is written, the zeros are not, its status is.
+    // The transaction is written, the zeros are not.
     folder.faults.fail(Operation::Write, 1, 1, ENOSPC);
     tids.push(database.commit(vec![store(3, Tid::ZERO, b"quick")]));
-    assert!(len(&folder) >= size(&database) + 23, "with the header of the room, and some of it perhaps");
+    assert_eq!(len(&folder), size(&database) + 11, "half of the header");
+    let killed = Folder::new();
+    killed.put(&folder.bytes());
+    assert_eq!(killed.open().0.tids(), tids);
     tids.push(database.commit(vec![store(4, Tid::ZERO, b"quick")]));
     drop(database);
     let (database, report) = folder.open();
@@ -212,14 +263,31 @@ fn batch_at(before_boundary: usize, pause: Duration) -> Batch {
 }
 
 impl Batch {
+    /// What the disk can have had before the batch: the header of the room, which stands in one sector or two, had
+    /// reached it or not, and what had not reads as zeros.
+    fn before(&self) -> Vec<Vec<u8>> {
+        let start = self.ends[0];
+        let boundary = (start + 1).next_multiple_of(SECTOR);
+        let mut states = vec![self.before.0.clone()];
+        for piece in [start..boundary, boundary..boundary + 23] {
+            for mut state in states.clone() {
+                state[piece.clone()].fill(0);
+                if !states.contains(&state) {
+                    states.push(state);
+                }
+            }
+        }
+        states
+    }
+
     /// What is on the disk when these sectors are as they were.
-    fn put(&self, lost: impl Fn(usize) -> bool, is_hidden: bool) -> Vec<u8> {
+    fn put(&self, before: &[u8], lost: impl Fn(usize) -> bool, is_hidden: bool) -> Vec<u8> {
         let mut bytes = self.after.0.clone();
         if is_hidden {
             bytes[self.ends[0] + 16] = b'c';
         }
         for (sector, chunk) in bytes.chunks_mut(SECTOR).enumerate().filter(|(sector, _)| lost(*sector)) {
-            chunk.copy_from_slice(&self.before.0[sector * SECTOR..][..chunk.len()]);
+            chunk.copy_from_slice(&before[sector * SECTOR..][..chunk.len()]);
         }
         self.folder.overwrite(&bytes);
         std::fs::write(self.folder.file("Data.fs.synced"), &self.before.1).unwrap();
@@ -247,21 +315,26 @@ fn whatever_sectors_a_power_failure_takes_from_a_batch_the_rest_is_a_beginning()
             // With the header of the room behind it.
             let last = (batch.ends[2] + 22) / SECTOR;
             let is_marked = batch.before.1 != batch.after.1;
-            let before = |tids: &[Tid], at: usize| tids[at].to_bytes()[..before_boundary.min(8)].to_vec();
+            let begin = |tids: &[Tid], at: usize| tids[at].to_bytes()[..before_boundary.min(8)].to_vec();
             let differs = (1..8).contains(&before_boundary)
-                && before(&batch.tids, 0) != before(&batch.durable, batch.durable.len() - 1);
+                && begin(&batch.tids, 0) != begin(&batch.durable, batch.durable.len() - 1);
             assert!(!is_marked, "there are no blank pieces");
             assert_eq!(batch.syncs, 1 + usize::from(differs), "{before_boundary} bytes before a sector ends");
             twice += u32::from(differs);
             let sectors = last - first + 1;
-            for case in 0..1_u32 << sectors {
+            let states = batch.before();
+            assert_eq!(states.len(), if (1..=16).contains(&before_boundary) { 4 } else { 2 });
+            for (before, case) in
+                states.iter().flat_map(|before| (0..1_u32 << sectors).map(move |case| (before, case)))
+            {
                 let lost =
                     |sector: usize| (first..=last).contains(&sector) && case & 1 << (sector - first) != 0;
                 // What is synced twice has no status as long as anything can be lost.
-                let bytes = batch.put(lost, differs);
+                let bytes = batch.put(before, lost, differs);
                 let (database, report) = batch.folder.open();
                 let expected = batch.expected(&bytes);
-                let context = || format!("{before_boundary} {case:b} {:?}", report.findings);
+                let header = &before[batch.ends[0]..][..23];
+                let context = || format!("{before_boundary} {case:b} {header:?} {:?}", report.findings);
                 assert_eq!(database.tids(), expected, "{}", context());
                 assert_eq!(
                     database.storage.last_transaction(),

@@ -216,6 +216,14 @@ impl Storage for DemoStorage {
         self.changes.blobs().map(|_| self as &dyn Blobs)
     }
 
+    fn wants_room(&self) -> bool {
+        self.changes.wants_room()
+    }
+
+    fn make_room(&self) {
+        self.changes.make_room();
+    }
+
     fn rest(&self) -> Result<()> {
         self.changes.rest()
     }

@@ -39,15 +39,15 @@ pub(crate) struct Finish {
 #[derive(Debug)]
 pub(crate) enum Work {
     Finish(Finish),
-    /// Rounds are to be made.
-    LookAtTheClock,
+    /// Rounds are to be made, or room.
+    Chores,
 }
 
 impl Work {
     fn finish(self) -> Option<Finish> {
         match self {
             Self::Finish(finish) => Some(finish),
-            Self::LookAtTheClock => None,
+            Self::Chores => None,
         }
     }
 }
@@ -67,6 +67,8 @@ pub(crate) fn spawn(host: Arc<Host>, works: mpsc::Receiver<Work>) -> thread::Joi
                 let batch = collect(&works, first, || let_others_in(&mut courtesy));
                 host.pen.waiting.fetch_sub(batch.len(), Relaxed);
                 write(&host, batch, &held);
+                drop(held);
+                make_room(&host);
             }
         })
         .expect("a thread can be started when the server starts")
@@ -90,6 +92,15 @@ fn next_finish(host: &Host, works: &mpsc::Receiver<Work>) -> Option<Finish> {
         if let Some(finish) = work.finish() {
             return Some(finish);
         }
+        make_room(host);
+    }
+}
+
+/// Has the storage prepare for the next batch, now that everybody has been told of the last one.
+fn make_room(host: &Host) {
+    if host.storage.wants_room() {
+        let _held = host.pen.take();
+        host.storage.make_room();
     }
 }
 
@@ -121,8 +132,8 @@ fn let_others_in(courtesy: &mut Courtesy) {
 pub(crate) fn write_here(host: &Host, finish: Finish) -> Result<(), Finish> {
     match host.pen.take_if_quick() {
         Some(held) => {
-            if write(host, vec![finish], &held) {
-                host.tell_log_writer(Work::LookAtTheClock);
+            if write(host, vec![finish], &held) || host.storage.wants_room() {
+                host.tell_log_writer(Work::Chores);
             }
             Ok(())
         }
@@ -278,7 +289,7 @@ mod tests {
         let (sender, works) = mpsc::channel();
         let send = |session| sender.send(Work::Finish(unvoted(session))).unwrap();
         send(2);
-        sender.send(Work::LookAtTheClock).unwrap();
+        sender.send(Work::Chores).unwrap();
         let mut times = 0;
         let batch = collect(&works, unvoted(1), || {
             times += 1;
@@ -337,6 +348,20 @@ mod tests {
         pen.take().is_slow.store(false, Relaxed);
         pen.expect_one_more();
         assert!(pen.take_if_quick().is_none(), "somebody else has come first");
+    }
+
+    #[test]
+    fn the_log_writer_makes_room_whoever_has_written() {
+        for here in [true, false] {
+            let (room, rooms) = mpsc::channel();
+            let scripted = Scripted { rooms: Some(Mutex::new(room)), ..Scripted::default() };
+            scripted.wants_room.store(true, Relaxed);
+            let (host, writer) = scripted::host(scripted);
+            assert!(host.finish(voted(&host, 1, b"token"), here));
+            assert_eq!(rooms.recv_timeout(Duration::from_secs(10)).unwrap(), writer.thread().id(), "{here}");
+            host.stop_finishing();
+            writer.join().unwrap();
+        }
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub(crate) struct Scripted {
     pub(crate) vote_panics: AtomicBool,
     /// Hears of each checkpoint.
     pub(crate) checkpoints: Option<Mutex<mpsc::Sender<()>>>,
+    /// Hears which thread makes room, which is wanted once.
+    pub(crate) rooms: Option<Mutex<mpsc::Sender<ThreadId>>>,
+    pub(crate) wants_room: AtomicBool,
     /// Hears which thread finishes a batch.
     pub(crate) finishes: Option<Mutex<mpsc::Sender<ThreadId>>>,
 }
@@ -51,6 +54,8 @@ impl Default for Scripted {
             gate: None,
             vote_panics: AtomicBool::new(false),
             checkpoints: None,
+            rooms: None,
+            wants_room: AtomicBool::new(false),
             finishes: None,
         }
     }
@@ -180,6 +185,18 @@ impl Storage for Scripted {
         report: &mut dyn FnMut(PackProgress) -> ControlFlow<()>,
     ) -> Result<PackOutcome> {
         self.inner.pack(time, report)
+    }
+
+    fn wants_room(&self) -> bool {
+        self.wants_room.load(Relaxed)
+    }
+
+    fn make_room(&self) {
+        if self.wants_room.swap(false, Relaxed)
+            && let Some(heard) = &self.rooms
+        {
+            heard.lock().unwrap().send(thread::current().id()).unwrap();
+        }
     }
 
     fn rest(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use zeolith_sim::{Counts, Invariant, Options, Sabotage, run};
 
 /// As many as take about ten seconds.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 250;
 
 #[test]
 fn fixed_seeds_keep_every_promise() {

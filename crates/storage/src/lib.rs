@@ -208,6 +208,15 @@ pub trait Storage: Send + Sync {
         Err(StorageError::NoBlobs)
     }
 
+    /// Whether [`Self::make_room`] has something to do. Cheap: asked after each `finish`.
+    fn wants_room(&self) -> bool {
+        false
+    }
+
+    /// Prepares for the transactions to come, when those that were finished have been answered. May take as long as a
+    /// `finish`, which waits for it. Without success the next ones take longer.
+    fn make_room(&self) {}
+
     /// Nobody has committed for a while: what only serves to commit quickly can go. Called now and then.
     fn rest(&self) -> Result<()> {
         Ok(())

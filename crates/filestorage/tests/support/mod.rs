@@ -102,8 +102,16 @@ impl Database {
     pub fn commit_set(&self, writes: WriteSet) -> Result<Tid> {
         let id = self.vote(writes)?;
         let tid = self.finish(id)?;
-        self.storage.publish(tid);
+        self.publish(tid);
         Ok(tid)
+    }
+
+    /// Does what is done when a transaction is durable.
+    pub fn publish(&self, tid: Tid) {
+        self.storage.publish(tid);
+        if self.storage.wants_room() {
+            self.storage.make_room();
+        }
     }
 
     pub fn commit(&self, writes: Vec<Write>) -> Tid {

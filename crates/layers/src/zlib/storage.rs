@@ -236,6 +236,14 @@ impl Storage for ZlibStorage {
         self.base.blobs()
     }
 
+    fn wants_room(&self) -> bool {
+        self.base.wants_room()
+    }
+
+    fn make_room(&self) {
+        self.base.make_room();
+    }
+
     fn rest(&self) -> Result<()> {
         self.base.rest()
     }

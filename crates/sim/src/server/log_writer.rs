@@ -25,6 +25,7 @@ pub(super) enum LogWriter {
     Releasing(Written),
     Waking(Written),
     Reporting(Written),
+    MakingRoom,
 }
 
 /// What came of a batch.
@@ -109,6 +110,16 @@ impl Server {
             }
             LogWriter::Reporting(written) => {
                 self.report(written, context);
+                (LogWriter::MakingRoom, THREAD_DELAY)
+            }
+            LogWriter::MakingRoom => {
+                if self.storage.wants_room() {
+                    self.storage.make_room();
+                    context.note(format_args!("log writer: room"));
+                    if self.disk.is_dead() {
+                        return;
+                    }
+                }
                 if self.finishes.is_empty() {
                     return;
                 }
