@@ -226,7 +226,8 @@ impl FileStorage {
         Failure::InDoubt(why)
     }
 
-    /// Enters durable transactions into the index; readers go by the published end and do not see them yet.
+    /// Enters durable transactions into the index and among the recent ones; readers go by the published end and do
+    /// not see them yet.
     fn enter(&self, batch: &[Placed]) {
         let state = self.state.load();
         let mut unpublished = guard(&self.unpublished);

@@ -2,7 +2,7 @@
 //!
 //! To make an append durable a file system also writes the file's new length, in another place, and the commit
 //! waits for both; bytes that take the place of zeros are one write. And each page that is new to the file must be found
-//! in memory, which takes longer than to fill it. So while commits follow one another the file is longer than what is in it.
+//! in memory, which can take longer than to fill it. So while commits follow one another the file is longer than what is in it.
 //! Zeros are laid between two batches, when those of the first have been answered. Between the last transaction and
 //! the zeros stands the header of a transaction that was never finished, where every reader stops, Python's too. When the
 //! commits pause, and when the storage is closed, the file is cut off behind its last transaction.

@@ -5,7 +5,8 @@
 //! anything a worker writes the transaction of its client itself, which spares the client the time that two threads
 //! need to wake one another ([`write_here`]). Whoever writes has the storage's [`Pen`]. What is durable is
 //! published in the order that clients' caches depend on: first into the publication log, then visible to
-//! readers, then everybody is woken (invariants 6 and 7).
+//! readers, then everybody is woken (invariants 6 and 7). When that is done the log writer has the storage make room for
+//! the next batch, whoever wrote the last one.
 
 use crate::{
     courtesy::Courtesy,
